@@ -1,0 +1,22 @@
+// One pass of Pillow's antialiased resampling on 8-bit RGB: integers, so every machine gets the same pixels.
+//   out = clamp8((2^21 + sum_t pixel[first + t] * weights[t]) >> 22)
+// Filter taps are computed once a size on the host (resize_taps.h) as Pillow does: 22-bit fixed point, rounded half away from zero.
+#pragma once
+
+#include <stdint.h>
+
+namespace hvl {
+
+struct ResizeArgs {
+  const uint8_t* in;       // (in_height, in_width, 3) contiguous
+  uint8_t* out;            // horizontal: (in_height, out_size, 3); vertical: (out_size, in_width, 3)
+  int32_t in_height;
+  int32_t in_width;
+  int32_t out_size;        // outputs along the resized axis
+  const int32_t* first;    // (out_size) first source index of each output
+  const int32_t* weights;  // (out_size, taps), zero where an output uses fewer taps (first + taps never passes the end of the axis)
+  int32_t taps;
+};
+// Work unit: one output row, of both passes.
+
+}  // namespace hvl
