@@ -1,0 +1,15 @@
+// The test-only extension module: every kernel's variants, callable with numpy arrays.
+#include <pybind11/pybind11.h>
+
+namespace py = pybind11;
+
+#define HVL_TESTED_FOLDERS(X) \
+  X(activation) X(add) X(attention) X(embed) X(kv_store) X(linear) X(norm) X(patchify) X(pixel_shuffle) X(quantize) X(resize) X(rope) X(vrc)
+
+#define HVL_DECLARE_BIND(folder) void bind_##folder(py::module_& m);
+HVL_TESTED_FOLDERS(HVL_DECLARE_BIND)
+
+PYBIND11_MODULE(_testing, m) {
+#define HVL_BIND(folder) bind_##folder(m);
+  HVL_TESTED_FOLDERS(HVL_BIND)
+}
