@@ -1,0 +1,79 @@
+#include "csrc/base/cpu_info.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "csrc/base/error.h"
+
+namespace hvl {
+namespace {
+
+bool has(const char* feature) {
+  const auto& all = cpu_features();
+  return std::find(all.begin(), all.end(), feature) != all.end();
+}
+
+std::string join_names(const std::vector<Isa>& isas) {
+  std::string out;
+  for (Isa isa : isas) out += (out.empty() ? "" : ", ") + std::string(kIsaNames[static_cast<int>(isa)]);
+  return out;
+}
+
+}  // namespace
+
+const std::vector<std::string>& cpu_features() {
+  static const std::vector<std::string> features = [] {
+    std::vector<std::string> found;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+#define HVL_FEATURE(name) \
+  if (__builtin_cpu_supports(name)) found.emplace_back(name);
+    HVL_FEATURE("sse4.2")
+    HVL_FEATURE("avx")
+    HVL_FEATURE("avx2")
+    HVL_FEATURE("fma")
+    HVL_FEATURE("f16c")
+    HVL_FEATURE("avx512f")
+    HVL_FEATURE("avx512bw")
+    HVL_FEATURE("avx512dq")
+    HVL_FEATURE("avx512vl")
+    HVL_FEATURE("avx512vnni")
+    HVL_FEATURE("avx512bf16")
+#undef HVL_FEATURE
+#endif
+    return found;
+  }();
+  return features;
+}
+
+const std::vector<Isa>& available_isas() {
+  static const std::vector<Isa> isas = [] {
+    std::vector<Isa> found = {Isa::kReference};
+    if (has("avx2") && has("fma") && has("f16c")) {
+      found.push_back(Isa::kAvx2);
+      if (has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl") && has("avx512vnni")) {
+        found.push_back(Isa::kAvx512Vnni);
+      }
+    }
+    return found;
+  }();
+  return isas;
+}
+
+Isa isa_from_name(const std::string& name) {
+  for (Isa isa : available_isas()) {
+    if (name == kIsaNames[static_cast<int>(isa)]) return isa;
+  }
+  fail(ErrorKind::kValue, "instruction set '", name, "' is unknown or this processor lacks it; available here: ",
+       join_names(available_isas()));
+}
+
+Isa selected_isa() {
+  static const Isa selected = [] {
+    const char* forced = std::getenv("HVL_FORCE_ISA");
+    return forced && *forced ? isa_from_name(forced) : available_isas().back();
+  }();
+  return selected;
+}
+
+}  // namespace hvl

@@ -1,0 +1,46 @@
+// Splits one job at a time over a fixed set of threads, the caller among them.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace hvl {
+
+// Workers spin for about 20 microseconds after a job (the next one usually follows at once) and then sleep. A worker that is not
+// scheduled in time is not waited for: whoever is awake takes the chunks, so more threads than processors cost little.
+// A pool belongs to one caller at a time. After fork() the child's first job starts new workers.
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);  // including the caller; at least 1
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return threads_; }
+
+  // Calls body(begin, end) for disjoint ranges that cover [0, units); returns when all are done. body must not throw.
+  template <typename Body>
+  void parallel_for(int32_t units, const Body& body) {
+    if (units <= 1 || threads_ == 1) {
+      if (units > 0) body(0, units);
+      return;
+    }
+    run(units, [](const void* b, int32_t begin, int32_t end) { (*static_cast<const Body*>(b))(begin, end); }, &body);
+  }
+
+ private:
+  using Call = void (*)(const void* body, int32_t begin, int32_t end);
+  struct Shared;
+
+  void run(int32_t units, Call call, const void* body);
+  void start_workers();
+  void stop_workers();
+
+  const int threads_;
+  Shared* shared_ = nullptr;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace hvl

@@ -1,0 +1,99 @@
+#include "csrc/io/mapping.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <system_error>
+#include <utility>
+
+#include "csrc/base/error.h"
+
+namespace hvl {
+namespace {
+
+[[noreturn]] void fail_system(int code, const std::string& what) { throw std::system_error(code, std::generic_category(), what); }
+
+// Closes a descriptor on every way out unless released.
+struct Descriptor {
+  int value;
+  ~Descriptor() {
+    if (value >= 0) close(value);
+  }
+  int release() { return std::exchange(value, -1); }
+};
+
+}  // namespace
+
+Mapping::~Mapping() {
+  if (data_ != nullptr) munmap(data_, bytes_);
+  if (file_ >= 0) close(file_);
+}
+
+void Mapping::swap(Mapping& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(file_, other.file_);
+}
+
+Mapping Mapping::read_file(const std::string& path) {
+  Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (file.value < 0) {
+    if (errno == ENOENT) fail(ErrorKind::kNotFound, "no such file: ", path);
+    fail_system(errno, path);
+  }
+  struct stat info;
+  if (fstat(file.value, &info) != 0) fail_system(errno, path);
+  if (!S_ISREG(info.st_mode)) fail(ErrorKind::kCheckpoint, path, " is not a regular file");
+  Mapping m;
+  if (info.st_size == 0) return m;
+  const size_t bytes = static_cast<size_t>(info.st_size);
+  void* data = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file.value, 0);
+  if (data == MAP_FAILED) fail_system(errno, path);
+  m.data_ = static_cast<uint8_t*>(data);
+  m.bytes_ = bytes;
+  madvise(data, bytes, MADV_WILLNEED);
+  return m;
+}
+
+Mapping Mapping::create_file(const std::string& path, size_t bytes) {
+  Descriptor file{open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644)};
+  if (file.value < 0) fail_system(errno, path);
+  int error = posix_fallocate(file.value, 0, static_cast<off_t>(bytes));
+  void* data = MAP_FAILED;
+  if (error == 0) {
+    data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.value, 0);
+    if (data == MAP_FAILED) error = errno;
+  }
+  if (error != 0) {
+    unlink(path.c_str());
+    fail_system(error, path);
+  }
+  Mapping m;
+  m.data_ = static_cast<uint8_t*>(data);
+  m.bytes_ = bytes;
+  m.file_ = file.release();
+  return m;
+}
+
+Mapping Mapping::private_memory(size_t bytes) {
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) fail(ErrorKind::kMemory, "no memory for ", bytes, " bytes of weights");
+  madvise(data, bytes, MADV_HUGEPAGE);
+  Mapping m;
+  m.data_ = static_cast<uint8_t*>(data);
+  m.bytes_ = bytes;
+  return m;
+}
+
+void Mapping::seal() {
+  if (file_ >= 0) {
+    if (msync(data_, bytes_, MS_SYNC) != 0 || fsync(file_) != 0) fail_system(errno, "writing the packed weights");
+    close(std::exchange(file_, -1));
+  }
+  if (mprotect(data_, bytes_, PROT_READ) != 0) fail_system(errno, "protecting the packed weights");
+}
+
+}  // namespace hvl

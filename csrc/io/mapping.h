@@ -1,0 +1,45 @@
+// Memory from mmap: a file read-only, a new file being written, or private memory. Owns it; moves, never copies.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <string>
+
+namespace hvl {
+
+class Mapping {
+ public:
+  Mapping() = default;
+  Mapping(Mapping&& other) noexcept { swap(other); }
+  Mapping& operator=(Mapping&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Mapping();
+
+  // A whole file, shared with every process that maps it. Whoever truncates the file in place afterwards makes later reads raise
+  // SIGBUS: the engine itself only ever replaces cache files by renaming, which leaves this mapping whole. Error kNotFound / std::system_error.
+  static Mapping read_file(const std::string& path);
+
+  // A new file (it must not exist) with its blocks reserved, so that a full disk shows here (std::system_error) and not as SIGBUS later.
+  static Mapping create_file(const std::string& path, size_t bytes);
+
+  // Zeroed private memory, in huge pages where the system offers them. Error kMemory.
+  static Mapping private_memory(size_t bytes);
+
+  uint8_t* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+  // Waits until a created file is on the disk, then makes the memory read-only. std::system_error.
+  void seal();
+
+ private:
+  void swap(Mapping& other) noexcept;
+
+  uint8_t* data_ = nullptr;
+  size_t bytes_ = 0;
+  int file_ = -1;  // of a created file, until sealed
+};
+
+}  // namespace hvl

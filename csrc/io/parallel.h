@@ -1,0 +1,43 @@
+// Splits load-time work (checksums, packing, quantising) over a few short-lived threads. Not for kernels: they have the engine's pool.
+#pragma once
+
+#include <sched.h>
+#include <stddef.h>
+
+#include <algorithm>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace hvl {
+
+// CPUs this process may run on.
+inline size_t usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+// Calls work(begin, end) for disjoint ranges that cover [0, count). `work` must not throw. Where no thread can be started the
+// caller's own does the rest.
+template <typename Work>
+void parallel_ranges(size_t count, size_t smallest, const Work& work) {
+  const size_t threads = std::max<size_t>(1, std::min(usable_cpus(), count / std::max<size_t>(1, smallest)));
+  std::vector<std::thread> pool;
+  pool.reserve(threads);
+  size_t begin = 0;
+  for (size_t t = 0; t + 1 < threads; ++t) {
+    const size_t end = count * (t + 1) / threads;
+    try {
+      pool.emplace_back([&work, begin, end] { work(begin, end); });
+    } catch (const std::system_error&) {
+      break;
+    }
+    begin = end;
+  }
+  if (begin < count) work(begin, count);
+  for (std::thread& thread : pool) thread.join();
+}
+
+}  // namespace hvl

@@ -1,0 +1,87 @@
+// A Program: what to compute, as plain data. Model code records it once a shape; the scheduler places its buffers (csrc/schedule); the
+// runtime runs it with the kernels of the device. Sizes that change from run to run (rows, position, ...) are run-time scalars.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hvl {
+
+enum class OpKind : uint8_t {
+  kEmbed,         // in: ids (i32)                 w: embedding            out: f32
+  kNorm,          // in: x                         w: weight, bias|none    out: f32      i: NormKind         f: eps
+  kQuantize,      // in: x (f32)                                           out: quantized
+  kQuantizeI16,   // in: x (i16)                                           out: quantized                    f: scale
+  kLinear,        // in: x (quantized), residual|none  w: linear, bias|none  out: f32  (residual may also be w: see Op)
+  kActivation,    // in: x                                                 out: f32      i: ActivationKind
+  kSiluMul,       // in: gate, up                                          out: f32
+  kRope,          // in: x, cos, sin               w: norm weight|none     out: = x      i: heads, head_dim  f: eps
+  kKvStore,       // in: k, v                                              state: kv
+  kAttention,     // in: q                         state: kv               out: f32      i: heads, causal    f: scale
+  kPixelShuffle,  // in: x                                                 out: f32      i: grid_h, grid_w, factor
+  kPatchify,      // in: image (bound), table (bound)                      out: i16      i: grid_h, grid_w, patch
+  kVrcInput,      // the VRC's integer network (kernels/vrc): in, out u8/i8; i and packed: see csrc/model/vrc.cc
+  kVrcConv,
+  kVrcDepthwise,
+  kVrcPointwise,
+  kVrcPool,
+};
+
+// Where a buffer lives: in the arena, placed by the scheduler, or bound by the caller of each run.
+enum class Space : uint8_t { kArena, kBound };
+
+enum class DType : uint8_t { kF32, kI32, kI16, kI8, kU8, kQuantized };
+
+// A buffer holds `rows` rows of `cols` elements. rows may be the run-time scalar `rows` (then `max_rows` bounds it).
+struct Buffer {
+  std::string name;
+  Space space = Space::kArena;
+  DType dtype = DType::kF32;
+  int32_t max_rows = 0;
+  bool dynamic_rows = false;  // as many rows as the run says; else max_rows
+  int32_t cols = 0;
+  int32_t group_size = 0;  // kQuantized
+  int32_t bits = 0;        // kQuantized: 16 or 8
+  size_t bytes() const;
+};
+
+using BufferId = int16_t;
+using WeightId = int16_t;  // a slot: in a repeated section it names another tensor in each repetition
+using StateId = int16_t;   // a KV cache, bound at run time: one a repetition of the section
+inline constexpr int16_t kNone = -1;
+
+struct Op {
+  OpKind kind;
+  std::array<BufferId, 3> in = {kNone, kNone, kNone};
+  BufferId out = kNone;
+  std::array<WeightId, 3> weight = {kNone, kNone, kNone};  // kLinear: linear, bias, residual rows of a constant (position table)
+  StateId state = kNone;
+  std::array<int32_t, 8> i = {};
+  std::array<float, 2> f = {};
+};
+
+// Consecutive ops that run `repeat` times, with the weights of repetition r in their slots.
+struct Section {
+  std::string name;
+  int32_t first_op = 0;
+  int32_t op_count = 0;
+  int32_t repeat = 1;
+  int32_t weight_slots = 0;
+  int32_t first_weight = 0;  // weight of slot s in repetition r: weights[first_weight + r * weight_slots + s]
+};
+
+struct Program {
+  std::string name;
+  std::vector<Buffer> buffers;
+  std::vector<Op> ops;
+  std::vector<Section> sections;
+  std::vector<std::string> weights;  // tensor names
+  int32_t states = 0;
+
+  BufferId find(const std::string& buffer_name) const;  // kNone when absent
+};
+
+}  // namespace hvl
