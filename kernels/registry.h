@@ -40,8 +40,7 @@
   X(resize_horizontal, ResizeArgs)   \
   X(resize_vertical, ResizeArgs)     \
   X(patchify, PatchifyArgs)          \
-  X(vrc_input, VrcInputArgs)         \
-  X(vrc_conv, VrcConvArgs)           \
+  X(vrc_stem, VrcStemArgs)           \
   X(vrc_depthwise, VrcDepthwiseArgs) \
   X(vrc_pointwise, VrcPointwiseArgs) \
   X(vrc_pool, VrcPoolArgs)
