@@ -101,6 +101,14 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Plain attention over (B, heads, S, dim): on a CPU its backward is several times faster than the fused one's."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if mask is not None:
+        scores = scores + mask
+    return torch.softmax(scores, -1, dtype=scores.dtype) @ v
+
+
 class VisionAttention(nn.Module):
     def __init__(self, c: VisionConfig) -> None:
         super().__init__()
@@ -110,7 +118,7 @@ class VisionAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (T, P, C)
         t, p, c = x.shape
         q, k, v = (f(x).view(t, p, self.heads, -1).transpose(1, 2) for f in (self.q_proj, self.k_proj, self.v_proj))
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(t, p, c))
+        return self.out_proj(attention(q, k, v).transpose(1, 2).reshape(t, p, c))
 
 
 class VisionMLP(nn.Module):
@@ -208,7 +216,8 @@ class TextAttention(nn.Module):
         v = self.v_proj(x).view(b, s, self.kv_heads, self.dim).transpose(1, 2)
         repeat = self.heads // self.kv_heads
         q, k = rotate(q, cos, sin), rotate(k, cos, sin).repeat_interleave(repeat, 1)
-        x = F.scaled_dot_product_attention(q, k, v.repeat_interleave(repeat, 1), is_causal=True)
+        mask = torch.full((s, s), float("-inf"), dtype=q.dtype).triu(1)
+        x = attention(q, k, v.repeat_interleave(repeat, 1), mask)
         return self.o_proj(x.transpose(1, 2).reshape(b, s, -1))
 
 

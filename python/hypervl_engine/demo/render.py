@@ -266,7 +266,7 @@ def _shapes(page: _Page, split: Split, ease: float) -> list[Question]:
 def _bars(page: _Page, split: Split, ease: float) -> list[Question]:
     """A bar chart: a letter under every bar, its value above it."""
     rng = page.rng
-    size = _font_size(rng, min(22.0, page.height / 5), ease)
+    size = _font_size(rng, min(22.0, page.height / 5, (page.width - 6) / 3), ease)
     most = int((page.width - 6) / (size * 1.45))
     count = int(rng.integers(2, 1 + max(2, min(most, 5))))
     while True:
@@ -275,7 +275,7 @@ def _bars(page: _Page, split: Split, ease: float) -> list[Question]:
         if len(set(values)) == count and ordered[-1] - ordered[-2] >= 6:
             break
     pitch = (page.width - 6) / count
-    pitch = float(rng.uniform(max(size * 1.4, pitch * 0.7), pitch))
+    pitch = float(rng.uniform(min(pitch, max(size * 1.4, pitch * 0.7)), pitch))
     x0 = float(rng.uniform(3, max(3.5, page.width - 3 - pitch * count)))
     floor = page.height - size * 0.95 - 3
     unit = (floor - size * 0.95 - 4) / 100

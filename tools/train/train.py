@@ -1,0 +1,229 @@
+"""Train the demo model: `python -m tools.train.train --stage align --hours 1 --resume`.
+
+Stages are plain data (STAGES). State, log and curve go to --dir (or HVL_TRAIN_DIR), which is written atomically every
+few minutes and from which --resume goes on exactly: batches are a function of the step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from tools.train.data import Batches, Chat, CLASS_ID, MAX_INDEX, Mix, make_batch
+from tools.train.model import HyperVL, ModelConfig
+from tools.train.optim import optimizers
+
+SMALL = {64: 0.03, 80: 0.07, 96: 0.2, 112: 0.3, 128: 0.4}
+WIDE = {64: 0.03, 80: 0.07, 96: 0.16, 112: 0.24, 128: 0.30, 144: 0.07, 160: 0.06, 192: 0.07}
+TALL = {48: 0.04, 64: 0.2, 80: 0.22, 96: 0.2, 112: 0.16, 128: 0.12, 144: 0.06}
+EVEN = {"receipt": 0.3, "label": 0.3, "shapes": 0.18, "bars": 0.22}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training: what it sees, how fast it learns, what it computes with."""
+
+    mix: Mix
+    lr: float = 3e-3
+    final: float = 1.0  # lr at the end of the stage, relative (linear over the stage's hours)
+    dense: float = 0.5  # weight of the dense losses
+    quantized: bool = False
+
+
+STAGES = {
+    "align": Stage(Mix(SMALL, {k: v for k, v in TALL.items() if k <= 128}, {"receipt": 0.2, "label": 0.5, "shapes": 0.12, "bars": 0.18},
+                       ease=(0.3, 1.0), ocr=0.5), dense=1.0),
+    "main": Stage(Mix(WIDE, TALL, EVEN, ease=(0.0, 0.6), large=0.01), dense=0.5),
+    "hard": Stage(Mix(WIDE, TALL, EVEN, ease=(0.0, 0.0), large=0.03, ocr=0.2), dense=0.3),
+    "final": Stage(Mix(WIDE, TALL, EVEN, large=0.04, ocr=0.1), final=0.02, dense=0.2, quantized=True),
+}
+EVAL = Mix(WIDE, TALL, {"receipt": 1, "label": 1, "shapes": 1, "bars": 1}, magnify=(0.95, 1.2))
+
+
+class Heads(nn.Module):
+    """Dense supervision, used in training only: what is centred on each patch, and where in its string."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.classes = nn.ModuleDict({n: nn.Linear(c.hidden_size, len(CLASS_ID)) for n, c in config.vision.items()})
+        self.index = nn.ModuleDict({n: nn.Linear(c.hidden_size, MAX_INDEX) for n, c in config.vision.items()})
+
+    def loss(self, branch: str, features: Tensor, label: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, rows, cols, C) against targets (B, rows, cols); -> loss, share of marks recognised."""
+        logits = self.classes[branch](features).float()
+        found = label > 0
+        weight = torch.where(found, 1.0, 0.05)
+        each = F.cross_entropy(logits.flatten(0, 2), label.flatten(), reduction="none").view_as(weight)
+        loss = (each * weight).sum() / weight.sum()
+        where = F.cross_entropy(self.index[branch](features)[found].float(), index[found])
+        right = (logits.argmax(-1) == label)[found].float().mean()
+        return loss + 0.3 * where, right
+
+
+def sequence(model: HyperVL, chat: Chat, tokens: list[list[Tensor]], ids: Tensor) -> tuple[Tensor, int]:
+    """Embeddings (B, S, C) of prefix, visual tokens with separators, and text; and where the text starts."""
+    table = model.language_model.table()
+    b = ids.shape[0]
+
+    def fixed(values: list[int]) -> Tensor:
+        return F.embedding(torch.tensor(values), table).expand(b, -1, -1).to(tokens[0][0].dtype)
+
+    parts = [fixed(chat.prefix)]
+    for y, row in enumerate(tokens):
+        if y:
+            parts.append(fixed([chat.row_separator]))
+        for x, tile in enumerate(row):
+            if x:
+                parts.append(fixed([chat.tile_separator]))
+            parts.append(tile)
+    start = sum(p.shape[1] for p in parts)
+    parts.append(F.embedding(ids, table).to(tokens[0][0].dtype))
+    return torch.cat(parts, 1), start
+
+
+def forward(model: HyperVL, chat: Chat, branch: str, batch: dict[str, Any]) -> tuple[Tensor, Tensor, list[list[Tensor]]]:
+    """Logits at the answers' tokens (n, vocab), those tokens (n), and the patch features by tile."""
+    features, tokens = model.encode(branch, batch["pixels"])
+    embeds, start = sequence(model, chat, tokens, batch["ids"])
+    hidden = model.language_model(embeds)[:, start - 1:-1]
+    mask = batch["answer"]
+    logits = F.linear(hidden[mask], model.language_model.table().to(hidden.dtype)).float()
+    return logits, batch["ids"][mask], features
+
+
+def join(features: list[list[Tensor]]) -> Tensor:
+    """Tiles' patch features as one (B, rows, cols, C)."""
+    return torch.cat([torch.cat(row, 2) for row in features], 1)
+
+
+@torch.no_grad()
+def evaluate(model: HyperVL, chat: Chat, batches: list[dict[str, Any]]) -> dict[str, float]:
+    """Exact answers by branch, family and kind. Teacher forcing: all tokens right is what greedy decoding gets right."""
+    hits: dict[str, list[float]] = {}
+    model.eval()
+    for batch in batches:
+        for branch in model.config.vision:
+            with torch.autocast("cpu", torch.bfloat16):
+                logits, wanted, _ = forward(model, chat, branch, batch)
+            wrong = torch.zeros_like(batch["answer"])
+            wrong[batch["answer"]] = logits.argmax(-1) != wanted
+            for (family, kind), bad in zip(batch["meta"], wrong.any(1).tolist(), strict=True):
+                for key in (f"{branch}/{family}", f"{branch}/{kind}", f"{branch}/all"):
+                    hits.setdefault(key, []).append(0.0 if bad else 100.0)
+    model.train()
+    return {k: sum(v) / len(v) for k, v in sorted(hits.items())}
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write atomically."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+class Log:
+    """log.csv (a row an evaluation) and lines on stdout."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "curve.csv"
+
+    def row(self, values: dict[str, Any]) -> None:
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(values))
+            if new:
+                writer.writeheader()
+            writer.writerow(values)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Run one stage until its time is over."""
+    stage, folder = STAGES[args.stage], Path(args.dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    config, chat, log = ModelConfig(), Chat(), Log(folder)
+    model, heads = HyperVL(config), Heads(config)
+    optims = optimizers(model, heads, stage.lr)
+    step, path = 0, folder / "state.pt"
+    if args.resume and path.exists():
+        state = torch.load(path, weights_only=False)
+        model.load_state_dict(state["model"])
+        heads.load_state_dict(state["heads"])
+        for o, s in zip(optims, state["optims"], strict=True):
+            o.load_state_dict(s)
+        torch.set_rng_state(state["rng"])
+        step = state["step"]
+    model.set_quantized(stage.quantized)
+    checks = [make_batch(chat, EVAL, 99, i, "heldout", single=True) for i in range(args.eval_batches)]
+    loader = iter(DataLoader(Batches(stage.mix, args.seed, step), batch_size=None, num_workers=1, prefetch_factor=3))
+    branches, began, first = list(config.vision), time.time(), step
+    saved = checked = began
+    means: dict[str, float] = {}
+    while True:
+        gone = (time.time() - began) / 3600 / args.hours
+        if gone >= 1:
+            break
+        factor = (1 + (stage.final - 1) * gone) * min(1.0, (step + 1) / 60)
+        for o in optims:
+            for g in o.param_groups:
+                g["lr"] = stage.lr * factor * args.lr
+        batch, branch = next(loader), branches[step % len(branches)]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, wanted, features = forward(model, chat, branch, batch)
+            dense, found = heads.loss(branch, join(features), batch["label"], batch["index"])
+        answer = F.cross_entropy(logits, wanted)
+        for o in optims:
+            o.zero_grad(set_to_none=True)
+        (answer + stage.dense * dense).backward()
+        nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0)
+        for o in optims:
+            o.step()
+        step += 1
+        for key, value in ((f"{branch}/loss", answer), (f"{branch}/dense", dense), (f"{branch}/found", found)):
+            means[key] = means.get(key, float(value)) * 0.95 + float(value) * 0.05
+        now = time.time()
+        if step % 20 == 0:
+            print(f"{time.strftime('%H:%M:%S')} {args.stage} step {step} {(now - began) / (step - first):.2f} s/step "
+                  + " ".join(f"{k} {v:.3f}" for k, v in means.items()), flush=True)
+        if now - checked > args.eval_minutes * 60 or step - first == 100:
+            scores = evaluate(model, chat, checks)
+            checked = time.time()
+            log.row({"time": time.strftime("%H:%M:%S"), "stage": args.stage, "step": step,
+                     **{k: round(v, 4) for k, v in sorted(means.items())}, **{k: round(v, 1) for k, v in scores.items()}})
+            print("  held out: " + json.dumps({k: round(v, 1) for k, v in scores.items()}), flush=True)
+        if now - saved > args.save_minutes * 60:
+            saved = now
+            save(path, {"model": model.state_dict(), "heads": heads.state_dict(), "optims": [o.state_dict() for o in optims],
+                        "rng": torch.get_rng_state(), "step": step, "stage": args.stage})
+    save(path, {"model": model.state_dict(), "heads": heads.state_dict(), "optims": [o.state_dict() for o in optims],
+                "rng": torch.get_rng_state(), "step": step, "stage": args.stage})
+    print("done", args.stage, step, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stage", choices=STAGES, required=True)
+    parser.add_argument("--dir", default=os.environ.get("HVL_TRAIN_DIR", "train-out"))
+    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lr", type=float, default=1.0, help="factor on the stage's learning rate")
+    parser.add_argument("--eval-batches", type=int, default=6)
+    parser.add_argument("--eval-minutes", type=float, default=5.0)
+    parser.add_argument("--save-minutes", type=float, default=3.0)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
