@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "csrc/base/error.h"
+#include "kernels/kv_store/kv_store.h"
 #include "kernels/norm/norm.h"
 
 namespace hvl {
@@ -43,7 +44,20 @@ BufferId ProgramBuilder::like(BufferId rows_of, std::string name, int32_t cols, 
   const Buffer& b = at(rows_of);
   return add(Space::kArena, std::move(name), dtype, b.max_rows, cols, b.dynamic_rows);
 }
-StateId ProgramBuilder::state() { return StateId(program_.states++); }
+KvRef ProgramBuilder::kv_state(int32_t kv_heads) {
+  KvRef kv;
+  kv.state = StateId(program_.states++);
+  kv.kv_heads = kv_heads;
+  return kv;
+}
+KvRef ProgramBuilder::kv_buffer(int32_t kv_heads, int32_t head_dim, int32_t rows) {
+  // Keys in rows 0 .. capacity - 1, values after them, each side laid out as kernels/kv_store says.
+  const int32_t capacity = (rows + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock;
+  KvRef kv;
+  kv.buffer = add(Space::kArena, "kv", DType::kF32, 2 * capacity, kv_heads * head_dim, false);
+  kv.kv_heads = kv_heads;
+  return kv;
+}
 
 void ProgramBuilder::begin_section(std::string name, int32_t repeat) {
   Section s;
@@ -76,7 +90,8 @@ WeightId ProgramBuilder::weight(const std::string& name) {
 }
 
 BufferId ProgramBuilder::embed(BufferId ids, WeightId table, BufferId out) {
-  Op op{OpKind::kEmbed};
+  Op op;
+  op.kind = OpKind::kEmbed;
   op.in[0] = ids;
   op.weight[0] = table;
   op.out = out;
@@ -85,7 +100,8 @@ BufferId ProgramBuilder::embed(BufferId ids, WeightId table, BufferId out) {
 }
 
 BufferId ProgramBuilder::rms_norm(BufferId x, WeightId weight, float eps) {
-  Op op{OpKind::kNorm};
+  Op op;
+  op.kind = OpKind::kNorm;
   op.in[0] = x;
   op.weight[0] = weight;
   op.out = like(x, "norm", at(x).cols);
@@ -96,9 +112,10 @@ BufferId ProgramBuilder::rms_norm(BufferId x, WeightId weight, float eps) {
 }
 
 BufferId ProgramBuilder::layer_norm(BufferId x, WeightId weight, WeightId bias, float eps, BufferId out) {
-  Op op{OpKind::kNorm};
+  Op op;
+  op.kind = OpKind::kNorm;
   op.in[0] = x;
-  op.weight = {weight, bias, kNone};
+  op.weight = {weight, bias, kNone, kNone};
   op.out = out == kNone ? like(x, "norm", at(x).cols) : out;
   op.i[0] = int32_t(NormKind::kLayer);
   op.f[0] = eps;
@@ -107,7 +124,8 @@ BufferId ProgramBuilder::layer_norm(BufferId x, WeightId weight, WeightId bias, 
 }
 
 BufferId ProgramBuilder::quantize(BufferId x, int32_t group_size) {
-  Op op{OpKind::kQuantize};
+  Op op;
+  op.kind = OpKind::kQuantize;
   op.in[0] = x;
   op.out = like(x, at(x).name + ".q", at(x).cols, DType::kQuantized);
   program_.buffers[op.out].group_size = group_size;
@@ -117,7 +135,8 @@ BufferId ProgramBuilder::quantize(BufferId x, int32_t group_size) {
 }
 
 BufferId ProgramBuilder::quantize_i16(BufferId x, int32_t group_size, float scale) {
-  Op op{OpKind::kQuantizeI16};
+  Op op;
+  op.kind = OpKind::kQuantizeI16;
   op.in[0] = x;
   op.out = like(x, at(x).name + ".q", at(x).cols, DType::kQuantized);
   program_.buffers[op.out].group_size = group_size;
@@ -134,9 +153,10 @@ BufferId ProgramBuilder::linear(BufferId x, WeightId weight, const LinearShape& 
     fail(ErrorKind::kRuntime, "program ", program_.name, ": linear (", shape.rows, ", ", shape.cols, ") in groups of ",
          shape.group_size, " cannot take buffer ", in.name, " of ", in.cols, " columns in groups of ", in.group_size);
   }
-  Op op{OpKind::kLinear};
+  Op op;
+  op.kind = OpKind::kLinear;
   op.in = {x, residual, kNone};
-  op.weight = {weight, bias, constant_residual};
+  op.weight = {weight, bias, constant_residual, kNone};
   op.out = out == kNone ? like(x, "linear", shape.rows) : out;
   if (at(op.out).cols != shape.rows) {
     fail(ErrorKind::kRuntime, "program ", program_.name, ": linear with ", shape.rows, " outputs into buffer ", at(op.out).name,
@@ -147,7 +167,8 @@ BufferId ProgramBuilder::linear(BufferId x, WeightId weight, const LinearShape& 
 }
 
 void ProgramBuilder::activation(BufferId x, int32_t kind) {
-  Op op{OpKind::kActivation};
+  Op op;
+  op.kind = OpKind::kActivation;
   op.in[0] = x;
   op.out = x;
   op.i[0] = kind;
@@ -155,14 +176,16 @@ void ProgramBuilder::activation(BufferId x, int32_t kind) {
 }
 
 void ProgramBuilder::silu_mul(BufferId gate, BufferId up) {
-  Op op{OpKind::kSiluMul};
+  Op op;
+  op.kind = OpKind::kSiluMul;
   op.in = {gate, up, kNone};
   op.out = gate;
   program_.ops.push_back(op);
 }
 
 void ProgramBuilder::rope(BufferId x, BufferId cos, BufferId sin, WeightId norm, int32_t heads, float eps) {
-  Op op{OpKind::kRope};
+  Op op;
+  op.kind = OpKind::kRope;
   op.in = {x, cos, sin};
   op.out = x;
   op.weight[0] = norm;
@@ -172,27 +195,33 @@ void ProgramBuilder::rope(BufferId x, BufferId cos, BufferId sin, WeightId norm,
   program_.ops.push_back(op);
 }
 
-void ProgramBuilder::kv_store(BufferId k, BufferId v, StateId kv) {
-  Op op{OpKind::kKvStore};
+void ProgramBuilder::kv_store(BufferId k, BufferId v, const KvRef& kv) {
+  Op op;
+  op.kind = OpKind::kKvStore;
   op.in = {k, v, kNone};
-  op.state = kv;
+  op.out = kv.buffer;
+  op.state = kv.state;
+  op.i[0] = kv.kv_heads;
   program_.ops.push_back(op);
 }
 
-BufferId ProgramBuilder::attention(BufferId q, StateId kv, int32_t heads, bool causal, float scale) {
-  Op op{OpKind::kAttention};
-  op.in[0] = q;
-  op.state = kv;
+BufferId ProgramBuilder::attention(BufferId q, const KvRef& kv, int32_t heads, bool causal, float scale) {
+  Op op;
+  op.kind = OpKind::kAttention;
+  op.in = {q, kv.buffer, kNone};
+  op.state = kv.state;
   op.out = like(q, "attention", at(q).cols);
   op.i[0] = heads;
   op.i[1] = causal;
+  op.i[2] = kv.kv_heads;
   op.f[0] = scale;
   program_.ops.push_back(op);
   return op.out;
 }
 
 BufferId ProgramBuilder::pixel_shuffle(BufferId x, int32_t grid_h, int32_t grid_w, int32_t factor) {
-  Op op{OpKind::kPixelShuffle};
+  Op op;
+  op.kind = OpKind::kPixelShuffle;
   op.in[0] = x;
   op.out = add(Space::kArena, "shuffled", DType::kF32, grid_h / factor * (grid_w / factor), at(x).cols * factor * factor, false);
   op.i = {grid_h, grid_w, factor};
@@ -201,7 +230,8 @@ BufferId ProgramBuilder::pixel_shuffle(BufferId x, int32_t grid_h, int32_t grid_
 }
 
 BufferId ProgramBuilder::patchify(BufferId image, BufferId table, int32_t grid_h, int32_t grid_w, int32_t patch) {
-  Op op{OpKind::kPatchify};
+  Op op;
+  op.kind = OpKind::kPatchify;
   op.in = {image, table, kNone};
   op.out = add(Space::kArena, "patches", DType::kI16, grid_h * grid_w, 3 * patch * patch, false);
   op.i = {grid_h, grid_w, patch};

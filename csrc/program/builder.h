@@ -14,13 +14,21 @@ struct LinearShape {
   int32_t group_size;
 };
 
+// Where keys and values go: a cache bound at run time, or a float32 buffer of the arena.
+struct KvRef {
+  StateId state = kNone;
+  BufferId buffer = kNone;
+  int32_t kv_heads = 0;
+};
+
 class ProgramBuilder {
  public:
   explicit ProgramBuilder(std::string name, int32_t activation_bits);
 
   BufferId bound(std::string name, DType dtype, int32_t max_rows, int32_t cols, bool dynamic_rows = false);
   BufferId arena(std::string name, DType dtype, int32_t max_rows, int32_t cols, bool dynamic_rows = false);
-  StateId state();
+  KvRef kv_state(int32_t kv_heads);
+  KvRef kv_buffer(int32_t kv_heads, int32_t head_dim, int32_t rows);
 
   // Sections: ops are recorded between begin and end. In a section that repeats, a weight name holds "{}" where the number of
   // the repetition goes.
@@ -39,8 +47,8 @@ class ProgramBuilder {
   void activation(BufferId x, int32_t kind);
   void silu_mul(BufferId gate, BufferId up);
   void rope(BufferId x, BufferId cos, BufferId sin, WeightId norm, int32_t heads, float eps);
-  void kv_store(BufferId k, BufferId v, StateId kv);
-  BufferId attention(BufferId q, StateId kv, int32_t heads, bool causal, float scale);
+  void kv_store(BufferId k, BufferId v, const KvRef& kv);
+  BufferId attention(BufferId q, const KvRef& kv, int32_t heads, bool causal, float scale);
   BufferId pixel_shuffle(BufferId x, int32_t grid_h, int32_t grid_w, int32_t factor);
   BufferId patchify(BufferId image, BufferId table, int32_t grid_h, int32_t grid_w, int32_t patch);
   BufferId append(Op op, const std::string& out_name, DType dtype, int32_t rows, int32_t cols);  // an op with no method of its own

@@ -19,15 +19,15 @@ enum class OpKind : uint8_t {
   kActivation,    // in: x                                                 out: f32      i: ActivationKind
   kSiluMul,       // in: gate, up                                          out: f32
   kRope,          // in: x, cos, sin               w: norm weight|none     out: = x      i: heads, head_dim  f: eps
-  kKvStore,       // in: k, v                                              state: kv
-  kAttention,     // in: q                         state: kv               out: f32      i: heads, causal    f: scale
+  kKvStore,       // in: k, v                                              out: kv|none  i: kv_heads         state: kv|none
+  kAttention,     // in: q, kv|none                                        out: f32      i: heads, causal, kv_heads  f: scale  state
   kPixelShuffle,  // in: x                                                 out: f32      i: grid_h, grid_w, factor
   kPatchify,      // in: image (bound), table (bound)                      out: i16      i: grid_h, grid_w, patch
-  kVrcInput,      // the VRC's integer network (kernels/vrc): in, out u8/i8; i and packed: see csrc/model/vrc.cc
-  kVrcConv,
-  kVrcDepthwise,
-  kVrcPointwise,
-  kVrcPool,
+  // The VRC's integer network (kernels/vrc); weights: weight, bias, multiplier, shift.
+  kVrcStem,       // in: rgb (u8)                                          out: u8       i: in_h, in_w, out_h, out_w, channels
+  kVrcDepthwise,  // in: x                                                 out: u8       i: as above, stride, in_zero_point
+  kVrcPointwise,  // in: x, residual|none  out: u8  i: pixels, in_stride, k_groups, channels, out_zero_point, residual multiplier, shift
+  kVrcPool,       // in: x, weights                                        out: u8       i: pixels, channels, weight_stride
 };
 
 // Where a buffer lives: in the arena, placed by the scheduler, or bound by the caller of each run.
@@ -50,14 +50,14 @@ struct Buffer {
 
 using BufferId = int16_t;
 using WeightId = int16_t;  // a slot: in a repeated section it names another tensor in each repetition
-using StateId = int16_t;   // a KV cache, bound at run time: one a repetition of the section
+using StateId = int16_t;   // a KV cache, bound at run time: one a repetition of the section (a tile's own K/V are an arena buffer instead)
 inline constexpr int16_t kNone = -1;
 
 struct Op {
-  OpKind kind;
+  OpKind kind = OpKind::kNorm;
   std::array<BufferId, 3> in = {kNone, kNone, kNone};
   BufferId out = kNone;
-  std::array<WeightId, 3> weight = {kNone, kNone, kNone};  // kLinear: linear, bias, residual rows of a constant (position table)
+  std::array<WeightId, 4> weight = {kNone, kNone, kNone, kNone};  // kLinear: linear, bias, constant residual rows (position table)
   StateId state = kNone;
   std::array<int32_t, 8> i = {};
   std::array<float, 2> f = {};

@@ -1,0 +1,43 @@
+// A Program made ready to run: planned, its weights resolved to memory. Immutable; shared by sessions.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "csrc/program/program.h"
+#include "csrc/schedule/plan.h"
+#include "kernels/kv_store/kv_store.h"
+#include "kernels/linear/linear.h"
+
+namespace hvl {
+
+struct ResolvedWeight {
+  LinearWeight linear = {};    // a packed linear, or
+  const void* data = nullptr;  // an array
+};
+
+struct Executable {
+  Program program;
+  Plan plan;
+  std::vector<ResolvedWeight> weights;  // parallel to program.weights
+};
+
+using WeightResolver = std::function<ResolvedWeight(const std::string& name)>;
+Executable make_executable(Program program, const WeightResolver& resolve);
+
+inline constexpr int kMaxBuffers = 96;  // of a Program; checked by make_executable
+
+// What changes from run to run.
+struct RunArgs {
+  std::array<void*, kMaxBuffers> bound = {};  // by BufferId: the memory of Space::kBound buffers
+  const KvCache* states = nullptr;            // by repetition of the section that uses them
+  int32_t rows = 0;                           // rows of dynamic buffers
+  int32_t position = 0;                       // of row 0 in the KV cache
+  // kPatchify: size of the image and the tile's corner in it, pixels.
+  int32_t image_height = 0, image_width = 0, tile_top = 0, tile_left = 0;
+};
+
+}  // namespace hvl
