@@ -5,7 +5,11 @@
 #include <pybind11/stl.h>
 #include <string.h>
 
+#include <optional>
+#include <string>
 #include <system_error>
+#include <unordered_map>
+#include <vector>
 
 #include "csrc/base/error.h"
 #include "csrc/io/hash.h"
@@ -46,8 +50,12 @@ void write_linear(WeightPacker& packer, const std::string& name, const py::array
   if (w.shape(0) != rows || s.shape(0) != rows || s.shape(1) > (1 << 28)) {
     fail(ErrorKind::kValue, name, ": expected ", rows, " rows, got ", w.shape(0), " of words and ", s.shape(0), " of scales");
   }
+  const int32_t* from = w.data();
+  const float* scales_from = s.data();
+  const int64_t words_per_row = w.shape(1);
+  const int32_t scale_cols = static_cast<int32_t>(s.shape(1));
   py::gil_scoped_release release;
-  packer.write_linear(name, w.data(), w.shape(1), s.data(), static_cast<int32_t>(s.shape(1)));
+  packer.write_linear(name, from, words_per_row, scales_from, scale_cols);
 }
 
 void write_array(WeightPacker& packer, const std::string& name, const py::array& values) {
@@ -58,8 +66,10 @@ void write_array(WeightPacker& packer, const std::string& name, const py::array&
     fail(ErrorKind::kValue, name, ": expected the planned shape, dtype ", planned.dtype, " and C order, got ",
          std::string(py::str(values.dtype())), " ", std::string(py::str(py::cast(shape))));
   }
+  const void* from = values.data();
+  const size_t bytes = static_cast<size_t>(values.nbytes());
   py::gil_scoped_release release;
-  packer.write_array(name, values.data(), static_cast<size_t>(values.nbytes()));
+  packer.write_array(name, from, bytes);
 }
 
 Array<float> dequantize(const WeightStore& store, const std::string& name) {
