@@ -97,7 +97,6 @@ void ThreadPool::stop_workers() {
   if (shared_->fork_count_at_start != fork_count.load()) {
     // A forked child: the threads do not exist here. Their handles cannot be joined or destroyed; they are given up with their state.
     new std::vector<std::thread>(std::move(workers_));
-    workers_ = {};
     shared_ = nullptr;
     return;
   }
