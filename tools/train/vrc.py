@@ -126,6 +126,7 @@ class Vrc(nn.Module):
             for i in range(repeats):
                 layers.append(Block(channels, outputs, expansion, stride if i == 0 else 1))
                 channels = outputs
+        layers[0].residual = False  # its input is the stem's u8, which the engine's residual term does not take
         self.backbone = nn.ModuleDict({
             "conv_stem": nn.ModuleDict({"first_conv": Conv(3, config.stem_channels, 3, 2)}),
             "layer": nn.ModuleList(layers), "conv_1x1": Conv(channels, config.last_channels)})
