@@ -20,10 +20,10 @@ Program projector_program(const ModelConfig& config, const WeightStore& weights,
   const BufferId image_embeds = b.bound("image_embeds", DType::kF32, tokens, text);
   b.begin_section("projector");
   const BufferId shuffled = b.pixel_shuffle(features, grid_h, grid_w, s);  // (tokens, vision hidden * s^2)
-  const BufferId h = b.linear(b.quantize(shuffled, shape1.group_size), b.weight(name + "linear_1"), shape1,
+  const BufferId h = b.linear(b.quantize(shuffled, shape1.group_size), b.weight(name + "linear_1.weight"), shape1,
                               b.weight(name + "linear_1.bias"));            // (tokens, projector hidden)
   b.activation(h, int32_t(projector.hidden_act));
-  b.linear(b.quantize(h, shape2.group_size), b.weight(name + "linear_2"), shape2, b.weight(name + "linear_2.bias"), kNone, image_embeds);
+  b.linear(b.quantize(h, shape2.group_size), b.weight(name + "linear_2.weight"), shape2, b.weight(name + "linear_2.bias"), kNone, image_embeds);
   b.end_section();
   return b.finish();
 }

@@ -23,7 +23,7 @@ Program qwen3_layers_program(const TextConfig& config, const WeightStore& weight
 
   linear_shape(weights, kEmbedding, config.vocab_size, hidden);
   b.begin_section("embed_tokens");
-  b.embed(ids, b.weight(kEmbedding), x);
+  b.embed(ids, b.weight(kEmbedding + std::string(".weight")), x);
   b.end_section();
 
   const KvRef kv = b.kv_state(kv_heads);
@@ -31,7 +31,7 @@ Program qwen3_layers_program(const TextConfig& config, const WeightStore& weight
   const std::string layer = "model.language_model.layers.{}.";
   const std::string first = "model.language_model.layers.0.";  // every layer has the shapes and groups of the first
   const auto linear = [&](BufferId in, const std::string& name, int32_t rows, int32_t cols, BufferId residual = kNone) {
-    return b.linear(in, b.weight(layer + name), linear_shape(weights, first + name, rows, cols), kNone, residual, residual);
+    return b.linear(in, b.weight(layer + name + ".weight"), linear_shape(weights, first + name, rows, cols), kNone, residual, residual);
   };
   const auto quantize = [&](BufferId in, const std::string& name, int32_t rows, int32_t cols) {
     return b.quantize(in, linear_shape(weights, first + name, rows, cols).group_size);
@@ -65,7 +65,7 @@ Program qwen3_head_program(const TextConfig& config, const WeightStore& weights,
   const BufferId logits = b.bound("logits", DType::kF32, max_rows, config.vocab_size, true);
   b.begin_section("head");
   const BufferId h = b.rms_norm(hidden, b.weight("model.language_model.norm.weight"), config.rms_norm_eps);
-  b.linear(b.quantize(h, shape.group_size), b.weight(head), shape, kNone, kNone, logits);
+  b.linear(b.quantize(h, shape.group_size), b.weight(head + ".weight"), shape, kNone, kNone, logits);
   b.end_section();
   return b.finish();
 }

@@ -8,7 +8,7 @@
 namespace hvl {
 
 LinearShape linear_shape(const WeightStore& weights, const std::string& name, int32_t rows, int32_t cols) {
-  const LinearWeight& w = weights.linear(name, rows, cols);
+  const LinearWeight& w = weights.linear(name + ".weight", rows, cols);
   return {w.rows, w.cols, w.group_size};
 }
 
@@ -28,7 +28,7 @@ Program siglip2_tile_program(const VisionConfig& config, const WeightStore& weig
   const LinearShape patch_shape = linear_shape(weights, embedding, hidden, 3 * patch * patch);
   const BufferId patches = b.patchify(image, table, grid_h, grid_w, patch);              // (tokens, 3 * patch^2)
   const BufferId pixels = b.quantize_i16(patches, patch_shape.group_size, pixel_scale);
-  const BufferId x = b.linear(pixels, b.weight(embedding), patch_shape, b.weight(embedding + ".bias"), kNone, kNone,
+  const BufferId x = b.linear(pixels, b.weight(embedding + ".weight"), patch_shape, b.weight(embedding + ".bias"), kNone, kNone,
                               b.weight(kPositionRows));                                  // (tokens, hidden)
   b.end_section();
 
@@ -38,7 +38,7 @@ Program siglip2_tile_program(const VisionConfig& config, const WeightStore& weig
   const std::string first = tower + "encoder.layers.0.";  // every layer has the shapes and groups of the first
   const auto linear = [&](BufferId in, const std::string& name, int32_t rows, int32_t cols, BufferId residual = kNone) {
     const LinearShape shape = linear_shape(weights, first + name, rows, cols);
-    return b.linear(in, b.weight(layer + name), shape, b.weight(layer + name + ".bias"), residual, residual);
+    return b.linear(in, b.weight(layer + name + ".weight"), shape, b.weight(layer + name + ".bias"), residual, residual);
   };
   const auto group = [&](const std::string& name, int32_t rows, int32_t cols) {
     return linear_shape(weights, first + name, rows, cols).group_size;

@@ -60,7 +60,7 @@ KvRef ProgramBuilder::kv_buffer(int32_t kv_heads, int32_t head_dim, int32_t rows
 }
 
 void ProgramBuilder::begin_section(std::string name, int32_t repeat) {
-  Section s;
+  ProgramSection s;
   s.name = std::move(name);
   s.first_op = int32_t(program_.ops.size());
   s.repeat = repeat;
@@ -70,7 +70,7 @@ void ProgramBuilder::begin_section(std::string name, int32_t repeat) {
 }
 
 void ProgramBuilder::end_section() {
-  Section& s = program_.sections.back();
+  ProgramSection& s = program_.sections.back();
   s.op_count = int32_t(program_.ops.size()) - s.first_op;
   s.weight_slots = int32_t(slots_.size());
   s.first_weight = int32_t(program_.weights.size());

@@ -64,7 +64,7 @@ struct Op {
 };
 
 // Consecutive ops that run `repeat` times, with the weights of repetition r in their slots.
-struct Section {
+struct ProgramSection {
   std::string name;
   int32_t first_op = 0;
   int32_t op_count = 0;
@@ -77,7 +77,7 @@ struct Program {
   std::string name;
   std::vector<Buffer> buffers;
   std::vector<Op> ops;
-  std::vector<Section> sections;
+  std::vector<ProgramSection> sections;
   std::vector<std::string> weights;  // tensor names
   int32_t states = 0;
 

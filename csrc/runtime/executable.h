@@ -28,7 +28,7 @@ struct Executable {
 using WeightResolver = std::function<ResolvedWeight(const std::string& name)>;
 Executable make_executable(Program program, const WeightResolver& resolve);
 
-inline constexpr int kMaxBuffers = 96;  // of a Program; checked by make_executable
+inline constexpr int kMaxBuffers = 256;  // of a Program; checked by make_executable
 
 // What changes from run to run.
 struct RunArgs {

@@ -50,7 +50,7 @@ void Executor::launch(void (*kernel)(const Args&, int32_t, int32_t) noexcept, co
 
 bool Executor::run(const Executable& executable, const RunArgs& args, uint8_t* arena, const CancelCheck& cancel) const {
   const Program& program = executable.program;
-  for (const Section& section : program.sections) {
+  for (const ProgramSection& section : program.sections) {
     for (int32_t r = 0; r < section.repeat; ++r) {
       if (cancel.requested && cancel.requested(cancel.context)) return false;
       const ResolvedWeight* weights = executable.weights.data() + section.first_weight + size_t(r) * section.weight_slots;

@@ -8,8 +8,8 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 
-const Section& section_of(const Program& program, int32_t op) {
-  for (const Section& s : program.sections) {
+const ProgramSection& section_of(const Program& program, int32_t op) {
+  for (const ProgramSection& s : program.sections) {
     if (op >= s.first_op && op < s.first_op + s.op_count) return s;
   }
   return program.sections.back();
@@ -22,7 +22,7 @@ std::vector<Lifetime> buffer_lifetimes(const Program& program) {
   std::vector<bool> written(program.buffers.size(), false);
   for (size_t o = 0; o < program.ops.size(); ++o) {
     const Op& op = program.ops[o];
-    const Section& section = section_of(program, int32_t(o));
+    const ProgramSection& section = section_of(program, int32_t(o));
     const int32_t section_end = section.first_op + section.op_count - 1;
     const auto touch = [&](BufferId id, bool write) {
       if (id == kNone) return;

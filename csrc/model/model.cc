@@ -1,0 +1,86 @@
+#include "csrc/model/model.h"
+
+#include <utility>
+
+#include "csrc/base/error.h"
+#include "csrc/model/projector.h"
+#include "csrc/model/qwen3.h"
+#include "csrc/model/siglip2.h"
+
+namespace hvl {
+
+Model::Model(ModelConfig config, std::shared_ptr<const WeightStore> weights, const ModelOptions& options)
+    : config_(std::move(config)), weights_(std::move(weights)), options_(options), pixel_table_(make_pixel_table(config_.preprocessor)) {
+  if (options_.activation_bits != 16 && options_.activation_bits != 8) {
+    fail(ErrorKind::kValue, "activation_bits must be 16 or 8, got ", options_.activation_bits);
+  }
+  if (options_.threads < 1 || options_.threads > 256) fail(ErrorKind::kValue, "threads must lie in 1 .. 256, got ", options_.threads);
+  const int32_t vocab = config_.text.vocab_size;
+  if (options_.valid_vocab_size <= 0 || options_.valid_vocab_size > vocab) options_.valid_vocab_size = vocab;
+  for (const auto& [name, vision] : config_.vision) {
+    if (vision.patch_size != patch_size()) {
+      fail(ErrorKind::kCheckpoint, "branches must share one patch_size, got ", vision.patch_size, " and ", patch_size());
+    }
+  }
+  if (config_.vrc) vrc_ = std::make_unique<Vrc>(*config_.vrc, *weights_);
+  text_head_ = make_executable(qwen3_head_program(config_.text, *weights_, kHeadRows, options_.activation_bits),
+                               [this](const std::string& name) { return resolve(name); });
+  // Full tiles of every branch now: a checkpoint that cannot run says so when it is loaded.
+  for (const auto& entry : config_.vision) tile(entry.first, config_.tiling.tile_size, config_.tiling.tile_size);
+}
+
+ResolvedWeight Model::resolve(const std::string& name) const {
+  const StoredTensor& tensor = weights_->get(name);
+  ResolvedWeight w;
+  if (tensor.is_linear) {
+    w.linear = tensor.linear;
+  } else {
+    w.data = tensor.data;
+  }
+  return w;
+}
+
+const VisionConfig& Model::branch(const std::string& name) const {
+  const auto found = config_.vision.find(name);
+  if (found != config_.vision.end()) return found->second;
+  std::string names;
+  for (const auto& entry : config_.vision) names += (names.empty() ? "" : ", ") + entry.first;
+  fail(ErrorKind::kValue, "branch '", name, "' is unknown; this checkpoint has: ", names);
+}
+
+ImageLayout Model::layout(int32_t height, int32_t width, double scale) const {
+  return layout_image(config_, patch_size(), height, width, scale);
+}
+
+Executable Model::text_layers(int32_t context_length) const {
+  return make_executable(qwen3_layers_program(config_.text, *weights_, kPrefillChunk, context_length, options_.activation_bits),
+                         [this](const std::string& name) { return resolve(name); });
+}
+
+const TileExecutables& Model::tile(const std::string& name, int32_t height, int32_t width) const {
+  const VisionConfig& vision = branch(name);
+  const std::lock_guard lock(mutex_);
+  std::unique_ptr<TileExecutables>& entry = tiles_[{name, height, width}];
+  if (entry) return *entry;
+  const int32_t grid_h = height / vision.patch_size, grid_w = width / vision.patch_size;
+  const int32_t stored = vision.image_size / vision.patch_size;
+  auto made = std::make_unique<TileExecutables>();
+  made->positions = position_rows(
+      vision, weights_->floats("model.vision_tower." + name + ".embeddings.position_embedding.weight", int64_t(stored) * stored * vision.hidden_size),
+      config_.tiling.tile_size / vision.patch_size, grid_h, grid_w, config_.tiling.interpolate_edge_positions);
+  const float* positions = made->positions.data();
+  made->tower = make_executable(
+      siglip2_tile_program(vision, *weights_, name, grid_h, grid_w, pixel_table_.scale, options_.activation_bits),
+      [&](const std::string& weight) {
+        if (weight != kPositionRows) return resolve(weight);
+        ResolvedWeight w;
+        w.data = positions;
+        return w;
+      });
+  made->projector = make_executable(projector_program(config_, *weights_, name, grid_h, grid_w, options_.activation_bits),
+                                    [this](const std::string& weight) { return resolve(weight); });
+  entry = std::move(made);
+  return *entry;
+}
+
+}  // namespace hvl

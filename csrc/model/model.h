@@ -1,0 +1,68 @@
+// A loaded checkpoint: immutable, shared between sessions and threads. Programs are recorded once a shape and kept.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "csrc/io/weight_store.h"
+#include "csrc/model/config.h"
+#include "csrc/model/preprocess.h"
+#include "csrc/model/vrc.h"
+#include "csrc/runtime/executable.h"
+
+namespace hvl {
+
+inline constexpr int32_t kPrefillChunk = 128;  // tokens a prefill step
+inline constexpr int32_t kHeadRows = 8;        // positions whose logits are computed together, when all are asked for
+
+struct ModelOptions {
+  int32_t threads = 1;
+  int32_t activation_bits = 16;      // 16 or 8
+  int32_t valid_vocab_size = 0;      // ids from there on are never sampled; 0: all may be
+};
+
+// How one tile shape of one branch runs.
+struct TileExecutables {
+  Executable tower;      // pixels -> features (patches, vision hidden)
+  Executable projector;  // features -> image embeddings (tokens, text hidden)
+  std::vector<float> positions;
+};
+
+class Model {
+ public:
+  // Throws Error(kCheckpoint) when a tensor is missing or misshapen, Error(kValue) for bad options.
+  Model(ModelConfig config, std::shared_ptr<const WeightStore> weights, const ModelOptions& options);
+
+  const ModelConfig& config() const { return config_; }
+  const ModelOptions& options() const { return options_; }
+  const WeightStore& weights() const { return *weights_; }
+  const PixelTable& pixel_table() const { return pixel_table_; }
+  const Vrc* vrc() const { return vrc_.get(); }
+  int32_t patch_size() const { return config_.vision.begin()->second.patch_size; }
+  int32_t valid_vocab_size() const { return options_.valid_vocab_size; }
+
+  ImageLayout layout(int32_t height, int32_t width, double scale) const;
+  // Recorded at the first call for a (branch, tile height, tile width) in pixels; thread-safe.
+  const TileExecutables& tile(const std::string& branch, int32_t height, int32_t width) const;
+  Executable text_layers(int32_t context_length) const;
+  const Executable& text_head() const { return text_head_; }
+  const VisionConfig& branch(const std::string& name) const;  // Error(kValue) naming the branches there are
+  ResolvedWeight resolve(const std::string& name) const;
+
+ private:
+  const ModelConfig config_;
+  const std::shared_ptr<const WeightStore> weights_;
+  ModelOptions options_;
+  PixelTable pixel_table_;
+  std::unique_ptr<Vrc> vrc_;
+  Executable text_head_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::tuple<std::string, int32_t, int32_t>, std::unique_ptr<TileExecutables>> tiles_;
+};
+
+}  // namespace hvl

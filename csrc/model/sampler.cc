@@ -1,0 +1,90 @@
+#include "csrc/model/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "csrc/base/error.h"
+
+namespace hvl {
+namespace {
+
+void check(const SamplingParams& p) {
+  if (!(p.temperature >= 0.0) || std::isinf(p.temperature)) fail(ErrorKind::kValue, "temperature must be 0 or more and finite, got ", p.temperature);
+  if (p.top_k < 0) fail(ErrorKind::kValue, "top_k must be 0 (off) or more, got ", p.top_k);
+  if (!(p.top_p > 0.0 && p.top_p <= 1.0)) fail(ErrorKind::kValue, "top_p must lie in (0, 1], got ", p.top_p);
+  if (!(p.min_p >= 0.0 && p.min_p <= 1.0)) fail(ErrorKind::kValue, "min_p must lie in [0, 1], got ", p.min_p);
+  if (!(p.repetition_penalty > 0.0) || std::isinf(p.repetition_penalty)) {
+    fail(ErrorKind::kValue, "repetition_penalty must be positive and finite, got ", p.repetition_penalty);
+  }
+  if (p.logprobs < 0) fail(ErrorKind::kValue, "logprobs must be 0 or more, got ", p.logprobs);
+}
+
+}  // namespace
+
+Sampler::Sampler(int32_t vocab_size) : logits_(vocab_size), order_(vocab_size), probability_(vocab_size), seen_(vocab_size) { seed(0); }
+
+void Sampler::seed(uint64_t seed) { state_ = seed; }
+
+double Sampler::uniform() {
+  // splitmix64
+  state_ += 0x9e3779b97f4a7c15ull;
+  uint64_t z = state_;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+  z ^= z >> 31;
+  return double(z >> 11) * 0x1.0p-53;
+}
+
+SampledToken Sampler::sample(const float* logits, int32_t valid, const std::vector<int32_t>& history, const SamplingParams& p) {
+  check(p);
+  std::copy_n(logits, valid, logits_.begin());
+  if (p.repetition_penalty != 1.0) {
+    for (int32_t id : history) {
+      if (id < 0 || id >= valid || seen_[id]) continue;
+      seen_[id] = 1;
+      logits_[id] = float(logits_[id] > 0 ? logits_[id] / p.repetition_penalty : logits_[id] * p.repetition_penalty);
+    }
+    for (int32_t id : history) {
+      if (id >= 0 && id < valid) seen_[id] = 0;
+    }
+  }
+  const float* l = logits_.data();
+  const auto better = [l](int32_t a, int32_t b) { return l[a] > l[b] || (l[a] == l[b] && a < b); };
+  const int32_t best = int32_t(std::max_element(l, l + valid) - l);  // the first of equals
+  double total = 0.0;
+  for (int32_t i = 0; i < valid; ++i) total += std::exp(double(l[i]) - l[best]);
+  const double log_total = std::log(total) + l[best];
+  SampledToken token{best, 0.0, {}};
+
+  if (p.temperature > 0.0) {
+    // The candidates in falling order, as far as the filters can reach.
+    for (int32_t i = 0; i < valid; ++i) order_[i] = i;
+    int32_t count = p.top_k > 0 ? std::min(p.top_k, valid) : valid;
+    std::partial_sort(order_.begin(), order_.begin() + count, order_.begin() + valid, better);
+    double sum = 0.0;
+    for (int32_t i = 0; i < count; ++i) sum += probability_[i] = std::exp((double(l[order_[i]]) - l[best]) / p.temperature);
+    if (p.top_p < 1.0) {
+      double reached = 0.0;
+      int32_t kept = 0;
+      while (kept < count && reached < p.top_p * sum) reached += probability_[kept++];
+      count = std::max(1, kept);
+    }
+    while (count > 1 && probability_[count - 1] < p.min_p * probability_[0]) --count;
+    sum = 0.0;
+    for (int32_t i = 0; i < count; ++i) sum += probability_[i];
+    double left = uniform() * sum;
+    int32_t pick = 0;
+    while (pick + 1 < count && left >= probability_[pick]) left -= probability_[pick++];
+    token.id = order_[pick];
+  }
+  token.logprob = double(l[token.id]) - log_total;
+  if (p.logprobs > 0) {
+    const int32_t n = std::min(p.logprobs, valid);
+    for (int32_t i = 0; i < valid; ++i) order_[i] = i;
+    std::partial_sort(order_.begin(), order_.begin() + n, order_.begin() + valid, better);
+    for (int32_t i = 0; i < n; ++i) token.top_logprobs.emplace_back(order_[i], double(l[order_[i]]) - log_total);
+  }
+  return token;
+}
+
+}  // namespace hvl

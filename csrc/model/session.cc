@@ -1,0 +1,398 @@
+#include "csrc/model/session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "csrc/base/cpu_info.h"
+#include "csrc/base/error.h"
+
+namespace hvl {
+namespace {
+
+class Timer {
+ public:
+  explicit Timer(double& total_ms) : total_ms_(total_ms), start_(std::chrono::steady_clock::now()) {}
+  ~Timer() { total_ms_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  double& total_ms_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+size_t align(size_t n) { return (n + 63) / 64 * 64; }
+
+void bind(RunArgs& args, const Executable& executable, const char* name, const void* memory) {
+  const BufferId id = executable.program.find(name);
+  args.bound[id] = const_cast<void*>(memory);
+}
+
+}  // namespace
+
+Session::Session(std::shared_ptr<const Model> model, int32_t context_length)
+    : model_(std::move(model)),
+      context_length_(context_length),
+      pool_(model_->options().threads),
+      executor_(kernel_table(selected_isa()), pool_),
+      resizer_(kernel_table(selected_isa()), pool_),
+      sampler_(model_->config().text.vocab_size) {
+  const ModelConfig& config = model_->config();
+  const TextConfig& text = config.text;
+  if (context_length < 1 || context_length > text.max_position_embeddings) {
+    fail(ErrorKind::kValue, "context_length must lie in 1 .. ", text.max_position_embeddings, " (max_position_embeddings), got ", context_length);
+  }
+  text_layers_ = model_->text_layers(context_length);
+
+  size_t program_bytes = std::max(text_layers_.plan.arena_bytes, model_->text_head().plan.arena_bytes);
+  if (model_->vrc()) program_bytes = std::max(program_bytes, model_->vrc()->executable().plan.arena_bytes);
+  size_t features = 0, embeds = 0;
+  const int32_t tile = config.tiling.tile_size, unit = model_->patch_size() * config.tiling.pixel_shuffle;
+  for (const auto& [name, vision] : config.vision) {
+    const TileExecutables& full = model_->tile(name, tile, tile);
+    program_bytes = std::max({program_bytes, full.tower.plan.arena_bytes, full.projector.plan.arena_bytes});
+    const size_t grid = tile / vision.patch_size;
+    features = std::max(features, grid * grid * vision.hidden_size);
+    embeds = std::max(embeds, size_t(tile / unit) * (tile / unit) * text.hidden_size);
+  }
+  const size_t blocks[] = {align(program_bytes), align(features * 4), align(embeds * 4), align(size_t(kPrefillChunk) * text.hidden_size * 4),
+                           align(size_t(kHeadRows) * text.vocab_size * 4), align(kPrefillChunk * 4)};
+  size_t total = 0, at = 0;
+  for (size_t b : blocks) total += b;
+  arena_ = Arena(total);
+  uint8_t* starts[6];
+  for (int i = 0; i < 6; at += blocks[i++]) starts[i] = arena_.data() + at;
+  features_ = reinterpret_cast<float*>(starts[1]);
+  embeds_ = reinterpret_cast<float*>(starts[2]);
+  hidden_ = reinterpret_cast<float*>(starts[3]);
+  logits_ = reinterpret_cast<float*>(starts[4]);
+  ids_ = reinterpret_cast<int32_t*>(starts[5]);
+
+  const int32_t capacity = (context_length + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock;
+  const size_t side = kv_cache_side_bytes(text.num_key_value_heads, text.head_dim, capacity, 16);
+  kv_memory_ = Arena(2 * side * text.num_hidden_layers);
+  for (int32_t l = 0; l < text.num_hidden_layers; ++l) {
+    uint8_t* k = kv_memory_.data() + 2 * side * l;
+    kv_.push_back({k, k + side, text.num_key_value_heads, text.head_dim, capacity, 16});
+  }
+  const int32_t half = text.head_dim / 2;
+  cos_.resize(size_t(context_length) * half);
+  sin_.resize(cos_.size());
+  for (int32_t i = 0; i < half; ++i) {
+    const double frequency = std::pow(text.rope_theta, -2.0 * i / text.head_dim);
+    for (int32_t p = 0; p < context_length; ++p) {
+      cos_[size_t(p) * half + i] = float(std::cos(p * frequency));
+      sin_[size_t(p) * half + i] = float(std::sin(p * frequency));
+    }
+  }
+  history_.reserve(context_length);
+  if (model_->vrc()) vrc_pooled_.resize(model_->vrc()->pooled_size());
+}
+
+void Session::truncate(int32_t length) {
+  if (length < 0 || length > length_) fail(ErrorKind::kValue, "truncate: length must lie in 0 .. ", length_, ", got ", length);
+  length_ = length;
+  history_.resize(length);
+  has_logits_ = false;
+}
+
+void Session::run(const Executable& executable, const RunArgs& args) {
+  struct Watch {
+    Session* session;
+    std::chrono::steady_clock::time_point last;
+  } watch{this, std::chrono::steady_clock::now()};
+  const CancelCheck check{[](void* context) {
+                            auto& w = *static_cast<Watch*>(context);
+                            if (w.session->cancel_.load(std::memory_order_relaxed)) return true;
+                            if (!w.session->interrupt_check_) return false;
+                            const auto now = std::chrono::steady_clock::now();
+                            if (now - w.last < std::chrono::milliseconds(20)) return false;
+                            w.last = now;
+                            return w.session->interrupt_check_();
+                          },
+                          &watch};
+  if (!executor_.run(executable, args, arena_.data(), check)) {
+    cancel_.store(false);
+    fail(ErrorKind::kCancelled, "cancelled");
+  }
+}
+
+double Session::vrc_scale(const ImageView& image) {
+  cancel_.store(false);
+  layout_image(model_->config(), model_->patch_size(), image.height, image.width, 1.0);  // checks the size
+  const Vrc* vrc = model_->vrc();
+  if (!vrc) return 1.0;
+  const Timer timer(stats_.vrc_ms);
+  const int32_t side = model_->config().vrc->image_size;
+  resizer_.resize(image, side, side, model_->config().preprocessor.bicubic, vrc_rgb_);
+  vrc->set_size_features(image.height, image.width, vrc_pooled_.data());
+  alignas(64) uint8_t index[kVrcLanes] = {};
+  RunArgs args;
+  bind(args, vrc->executable(), "rgb", vrc_rgb_.data());
+  bind(args, vrc->executable(), "pooled", vrc_pooled_.data());
+  bind(args, vrc->executable(), "index", index);
+  run(vrc->executable(), args);
+  return vrc->scale(index[0]);
+}
+
+void Session::prepare(const ImageInput& input, const ImageLayout& layout) {
+  const Timer timer(stats_.preprocess_ms);
+  const bool bicubic = model_->config().preprocessor.bicubic;
+  resizer_.resize(input.image, layout.resized_height, layout.resized_width, bicubic, resized_);
+  if (layout.thumbnail) {
+    const ImageView resized{resized_.data(), layout.resized_height, layout.resized_width};
+    resizer_.resize(resized, layout.thumbnail_height, layout.thumbnail_width, bicubic, thumbnail_);
+  }
+}
+
+std::vector<float> Session::pixel_values(const ImageView& image, double scale, ImageLayout& layout) {
+  layout = model_->layout(image.height, image.width, scale);
+  prepare({image, scale}, layout);
+  const PixelTable& table = model_->pixel_table();
+  const size_t plane = size_t(layout.padded_height) * layout.padded_width;
+  std::vector<float> out(3 * plane);
+  for (int c = 0; c < 3; ++c) {
+    for (int32_t y = 0; y < layout.padded_height; ++y) {
+      for (int32_t x = 0; x < layout.padded_width; ++x) {
+        const bool inside = y < layout.resized_height && x < layout.resized_width;
+        const int entry = inside ? resized_[(size_t(y) * layout.resized_width + x) * 3 + c] : 256;
+        out[c * plane + size_t(y) * layout.padded_width + x] = float(table.entries[c * 257 + entry]) * table.scale;
+      }
+    }
+  }
+  return out;
+}
+
+void Session::run_tower(const Tile& tile, const TileExecutables& executables) {
+  const Timer timer(stats_.encode_ms);
+  RunArgs args;
+  const bool thumb = tile.thumbnail;
+  args.tile_top = tile.top;
+  args.tile_left = tile.left;
+  args.image_height = image_size_[thumb].first;
+  args.image_width = image_size_[thumb].second;
+  bind(args, executables.tower, "image", thumb ? thumbnail_.data() : resized_.data());
+  bind(args, executables.tower, "pixel_table", model_->pixel_table().entries.data());
+  bind(args, executables.tower, "features", features_);
+  run(executables.tower, args);
+  ++stats_.tiles;
+}
+
+void Session::run_projector(const TileExecutables& executables, float* image_embeds) {
+  const Timer timer(stats_.project_ms);
+  RunArgs args;
+  bind(args, executables.projector, "features", features_);
+  bind(args, executables.projector, "image_embeds", image_embeds);
+  run(executables.projector, args);
+}
+
+// Image embeddings of a prompt's images in token order, a row at a time; tiles are encoded when their first row is asked for.
+class Session::ImageStream {
+ public:
+  ImageStream(Session& session, const std::vector<ImageInput>& images, const std::vector<ImageLayout>& layouts, const std::string& branch)
+      : session_(session), images_(images), layouts_(layouts), branch_(branch) {}
+
+  const float* next() {
+    while (row_ == rows_) load();
+    return memory_ + size_t(row_++) * session_.model().config().text.hidden_size;
+  }
+
+ private:
+  void load() {
+    const ModelConfig& config = session_.model().config();
+    const int32_t unit = session_.model().patch_size() * config.tiling.pixel_shuffle;
+    if (image_ < 0 || tile_ == layouts_[image_].tiles.size()) {
+      ++image_;
+      tile_ = 0;
+      session_.image_size_[0] = {layouts_[image_].resized_height, layouts_[image_].resized_width};
+      session_.image_size_[1] = {layouts_[image_].thumbnail_height, layouts_[image_].thumbnail_width};
+      session_.prepare(images_[image_], layouts_[image_]);
+      session_.stats_.visual_tokens += layouts_[image_].visual_tokens;
+    }
+    const ImageLayout& layout = layouts_[image_];
+    row_ = 0;
+    if (config.tiling.raster_order) {
+      load_raster(layout, unit);
+      return;
+    }
+    const Tile& tile = layout.tiles[tile_++];
+    encode(tile, session_.embeds_);
+    memory_ = session_.embeds_;
+    rows_ = tile.height / unit * (tile.width / unit);
+  }
+
+  void encode(const Tile& tile, float* image_embeds) {
+    const TileExecutables& executables = session_.model().tile(branch_, tile.height, tile.width);
+    session_.run_tower(tile, executables);
+    session_.run_projector(executables, image_embeds);
+  }
+
+  // Row-major over the whole image: every tile must be there first, so this order keeps all embeddings of the image.
+  void load_raster(const ImageLayout& layout, int32_t unit) {
+    const size_t hidden = session_.model().config().text.hidden_size;
+    const int32_t image_cols = layout.padded_width / unit;
+    raster_.resize(size_t(layout.visual_tokens) * hidden);
+    const Tile* thumbnail = nullptr;
+    for (const Tile& tile : layout.tiles) {
+      if (tile.thumbnail) thumbnail = &tile;
+    }
+    const int32_t thumbnail_tokens = thumbnail ? thumbnail->height / unit * (thumbnail->width / unit) : 0;
+    const bool first = session_.model().config().tiling.thumbnail_first;
+    float* const image_rows = raster_.data() + (first ? thumbnail_tokens * hidden : 0);
+    for (const Tile& tile : layout.tiles) {
+      encode(tile, session_.embeds_);
+      const int32_t h = tile.height / unit, w = tile.width / unit;
+      for (int32_t y = 0; y < h; ++y) {
+        float* to = tile.thumbnail ? (first ? raster_.data() : raster_.data() + (size_t(layout.visual_tokens) - thumbnail_tokens) * hidden) + size_t(y) * w * hidden
+                                   : image_rows + (size_t(tile.top / unit + y) * image_cols + tile.left / unit) * hidden;
+        std::copy_n(session_.embeds_ + size_t(y) * w * hidden, w * hidden, to);
+      }
+    }
+    tile_ = layout.tiles.size();
+    memory_ = raster_.data();
+    rows_ = layout.visual_tokens;
+  }
+
+  Session& session_;
+  const std::vector<ImageInput>& images_;
+  const std::vector<ImageLayout>& layouts_;
+  const std::string& branch_;
+  int32_t image_ = -1;
+  size_t tile_ = 0;
+  const float* memory_ = nullptr;
+  int32_t row_ = 0, rows_ = 0;
+  std::vector<float> raster_;
+};
+
+std::vector<float> Session::encode(const ImageInput& input, const std::string& branch) {
+  cancel_.store(false);
+  model_->branch(branch);
+  const std::vector<ImageInput> images = {input};
+  const std::vector<ImageLayout> layouts = {model_->layout(input.image.height, input.image.width, input.scale)};
+  const size_t hidden = model_->config().text.hidden_size;
+  std::vector<float> out(layouts[0].visual_tokens * hidden);
+  ImageStream stream(*this, images, layouts, branch);
+  for (int32_t t = 0; t < layouts[0].visual_tokens; ++t) std::copy_n(stream.next(), hidden, out.data() + t * hidden);
+  return out;
+}
+
+std::vector<std::vector<float>> Session::encode_tower(const ImageInput& input, const std::string& branch) {
+  cancel_.store(false);
+  const VisionConfig& vision = model_->branch(branch);
+  const ImageLayout layout = model_->layout(input.image.height, input.image.width, input.scale);
+  image_size_[0] = {layout.resized_height, layout.resized_width};
+  image_size_[1] = {layout.thumbnail_height, layout.thumbnail_width};
+  prepare(input, layout);
+  std::vector<std::vector<float>> out;
+  for (const Tile& tile : layout.tiles) {
+    run_tower(tile, model_->tile(branch, tile.height, tile.width));
+    const size_t patches = size_t(tile.height / vision.patch_size) * (tile.width / vision.patch_size);
+    out.emplace_back(features_, features_ + patches * vision.hidden_size);
+  }
+  return out;
+}
+
+void Session::check_tokens(const int32_t* ids, int32_t count, const std::vector<ImageLayout>& layouts) const {
+  const ModelConfig& config = model_->config();
+  if (count < 1) fail(ErrorKind::kValue, "prefill needs at least one token");
+  if (count > context_length_ - length_) {
+    fail(ErrorKind::kValue, "the prompt has ", count, " tokens, but only ", context_length_ - length_, " of the context of ", context_length_,
+         " are free; shorten it, lower the image's scale or load with a larger context_length");
+  }
+  int64_t placeholders = 0, features = 0;
+  for (int32_t i = 0; i < count; ++i) {
+    if (ids[i] < 0 || ids[i] >= config.text.vocab_size) {
+      fail(ErrorKind::kValue, "token id ", ids[i], " at position ", i, " is outside the vocabulary of ", config.text.vocab_size);
+    }
+    placeholders += ids[i] == config.image_token_id;
+  }
+  for (const ImageLayout& layout : layouts) features += layout.visual_tokens;
+  if (placeholders != features) {
+    fail(ErrorKind::kValue, "the prompt has ", placeholders, " image tokens but its ", layouts.size(), " image(s) give ", features, " features");
+  }
+}
+
+void Session::run_chunk(int32_t rows, int32_t position) {
+  RunArgs args;
+  args.rows = rows;
+  args.position = position;
+  args.states = kv_.data();
+  bind(args, text_layers_, "ids", ids_);
+  bind(args, text_layers_, "hidden", hidden_);
+  bind(args, text_layers_, "cos", cos_.data());
+  bind(args, text_layers_, "sin", sin_.data());
+  run(text_layers_, args);
+}
+
+void Session::run_head(const float* hidden, int32_t rows) {
+  const Executable& head = model_->text_head();
+  RunArgs args;
+  args.rows = rows;
+  bind(args, head, "hidden", hidden);
+  bind(args, head, "logits", logits_);
+  run(head, args);
+}
+
+void Session::prefill(const int32_t* ids, int32_t count, const std::vector<ImageInput>& images, const std::string& branch,
+                      const LogitsSink& on_logits) {
+  cancel_.store(false);
+  if (!images.empty()) model_->branch(branch);
+  std::vector<ImageLayout> layouts;
+  for (const ImageInput& input : images) layouts.push_back(model_->layout(input.image.height, input.image.width, input.scale));
+  check_tokens(ids, count, layouts);
+
+  const size_t hidden = model_->config().text.hidden_size;
+  const int32_t image_token = model_->config().image_token_id;
+  ImageStream stream(*this, images, layouts, branch);
+  has_logits_ = false;
+  for (int32_t done = 0; done < count;) {
+    const int32_t rows = std::min(kPrefillChunk, count - done);
+    for (int32_t r = 0; r < rows; ++r) {
+      const bool image = ids[done + r] == image_token;
+      ids_[r] = image ? -1 : ids[done + r];
+      if (image) std::copy_n(stream.next(), hidden, hidden_ + r * hidden);
+    }
+    const Timer timer(stats_.prefill_ms);
+    run_chunk(rows, length_ + done);
+    if (on_logits) {
+      for (int32_t r = 0; r < rows; r += kHeadRows) {
+        const int32_t n = std::min(kHeadRows, rows - r);
+        run_head(hidden_ + r * hidden, n);
+        on_logits(done + r, n, logits_);
+      }
+    }
+    done += rows;
+    if (done == count) run_head(hidden_ + (rows - 1) * hidden, 1);
+  }
+  for (int32_t i = 0; i < count; ++i) history_.push_back(ids[i] == image_token ? -1 : ids[i]);
+  length_ += count;
+  has_logits_ = true;
+  stats_.prefill_tokens += count;
+}
+
+void Session::decode(int32_t token) {
+  cancel_.store(false);
+  const Timer timer(stats_.decode_ms);
+  if (token < 0 || token >= model_->config().text.vocab_size) {
+    fail(ErrorKind::kValue, "token id ", token, " is outside the vocabulary of ", model_->config().text.vocab_size);
+  }
+  if (length_ >= context_length_) fail(ErrorKind::kValue, "the context of ", context_length_, " tokens is full");
+  ids_[0] = token;
+  run_chunk(1, length_);
+  run_head(hidden_, 1);
+  history_.push_back(token);
+  ++length_;
+  has_logits_ = true;
+  ++stats_.decode_tokens;
+}
+
+const float* Session::last_logits() const {
+  if (!has_logits_) fail(ErrorKind::kValue, "no logits yet: call prefill first");
+  return logits_;
+}
+
+SampledToken Session::sample(const SamplingParams& params) {
+  return sampler_.sample(last_logits(), model_->valid_vocab_size(), history_, params);
+}
+
+}  // namespace hvl

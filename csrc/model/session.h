@@ -1,0 +1,108 @@
+// One caller's conversation with a Model: KV cache, arena, random state. Not thread-safe, except cancel().
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "csrc/base/arena.h"
+#include "csrc/base/thread_pool.h"
+#include "csrc/model/model.h"
+#include "csrc/model/sampler.h"
+#include "csrc/runtime/executor.h"
+
+namespace hvl {
+
+struct SessionStats {
+  double vrc_ms = 0, preprocess_ms = 0, encode_ms = 0, project_ms = 0, prefill_ms = 0, decode_ms = 0;
+  int64_t tiles = 0, visual_tokens = 0, prefill_tokens = 0, decode_tokens = 0;
+};
+
+// An image for a prompt: pixels and the scale at which they are encoded.
+struct ImageInput {
+  ImageView image;
+  double scale;
+};
+
+class Session {
+ public:
+  // Everything that runs is sized here: decode and the encoding of tiles allocate nothing.
+  Session(std::shared_ptr<const Model> model, int32_t context_length);
+
+  int32_t length() const { return length_; }
+  int32_t context_length() const { return context_length_; }
+  const Model& model() const { return *model_; }
+  void truncate(int32_t length);
+
+  // Stops the running call with Error(kCancelled) before the next layer.
+  void cancel() { cancel_.store(true); }
+  // Asked now and then while a call runs; true: stop. For the host's own signals.
+  void set_interrupt_check(std::function<bool()> check) { interrupt_check_ = std::move(check); }
+
+  double vrc_scale(const ImageView& image);
+  // (3, padded height, padded width) of the resized, normalised, padded image.
+  std::vector<float> pixel_values(const ImageView& image, double scale, ImageLayout& layout);
+  // (visual tokens, text hidden) in token order.
+  std::vector<float> encode(const ImageInput& image, const std::string& branch);
+  // The tower's output of each tile: (patches, vision hidden).
+  std::vector<std::vector<float>> encode_tower(const ImageInput& image, const std::string& branch);
+
+  // Appends tokens; placeholders take the images' embeddings, tile by tile, as they are encoded. `on_logits`, when given, gets
+  // the logits of every position, a few rows at a time: (first row, rows, logits (rows, vocab)). On an error nothing is appended.
+  using LogitsSink = std::function<void(int32_t first, int32_t rows, const float* logits)>;
+  void prefill(const int32_t* ids, int32_t count, const std::vector<ImageInput>& images, const std::string& branch,
+               const LogitsSink& on_logits = nullptr);
+  void decode(int32_t token);
+
+  const float* last_logits() const;  // (vocab); Error(kValue) before the first prefill
+  SampledToken sample(const SamplingParams& params);
+  void seed(uint64_t seed) { sampler_.seed(seed); }
+
+  const SessionStats& stats() const { return stats_; }
+  void reset_stats() { stats_ = {}; }
+  size_t arena_bytes() const { return arena_.bytes(); }
+  size_t kv_cache_bytes() const { return kv_memory_.bytes(); }
+
+ private:
+  class ImageStream;
+
+  void prepare(const ImageInput& input, const ImageLayout& layout);
+  void run_tower(const Tile& tile, const TileExecutables& executables);
+  void run_projector(const TileExecutables& executables, float* image_embeds);
+  void run_chunk(int32_t rows, int32_t position);
+  void run_head(const float* hidden, int32_t rows);
+  void run(const Executable& executable, const RunArgs& args);
+  void check_tokens(const int32_t* ids, int32_t count, const std::vector<ImageLayout>& layouts) const;
+
+  const std::shared_ptr<const Model> model_;
+  const int32_t context_length_;
+  ThreadPool pool_;
+  Executor executor_;
+  Resizer resizer_;
+  Executable text_layers_;
+  Sampler sampler_;
+
+  Arena arena_;      // program arena, then the blocks below
+  float* features_;  // (patches of a tile, vision hidden)
+  float* embeds_;    // (tokens of a tile, text hidden)
+  float* hidden_;    // (kPrefillChunk, text hidden)
+  float* logits_;    // (kHeadRows, vocab)
+  int32_t* ids_;     // (kPrefillChunk)
+  Arena kv_memory_;
+  std::vector<KvCache> kv_;  // a layer
+  std::vector<float> cos_, sin_;
+
+  std::pair<int32_t, int32_t> image_size_[2];  // (height, width) of resized_ and thumbnail_
+  std::vector<uint8_t> resized_, thumbnail_, vrc_rgb_, vrc_pooled_;
+  std::vector<int32_t> history_;  // ids in the cache; -1 for image embeddings
+  int32_t length_ = 0;
+  bool has_logits_ = false;
+  SessionStats stats_;
+  std::atomic<bool> cancel_{false};
+  std::function<bool()> interrupt_check_;
+};
+
+}  // namespace hvl
