@@ -1,0 +1,377 @@
+"""The public API: load a checkpoint, ask about images."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .checkpoint import Checkpoint, open_checkpoint
+from .generation import GenerationConfig, Result, Score
+from .images import DEFAULT_MAX_PIXELS, Rgb, load_images
+from .machine import usable_cores
+from .prompt import Picture, Prompt, Scale, check_context, check_scale, check_visual_tokens, expand, make_picture
+from .stream import Call, Stream, answer
+from .tokenizer import ImagePart, Message, Part, Tokenizer
+
+if TYPE_CHECKING:
+    from .chat import Chat
+
+DEFAULT_CONTEXT_LENGTH = 4096
+_IDLE_SESSIONS = 2
+_DEMO = Path(__file__).parent / "demo" / "model"
+_SCORE_CHUNK = 64  # answer tokens whose logits are held at once
+
+
+def load(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    threads: int | None = None,
+    activation_bits: int = 16,
+    context_length: int | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Engine:
+    """Loads a checkpoint folder (docs/checkpoint.md); without a path, the demo model that ships with the package.
+
+    threads: default the physical cores this process may use. activation_bits: 16 (exact enough, the default) or 8
+    (faster). context_length: tokens a session can hold, default 4096 or what the model was made for, if that is less.
+    cache_dir: where the weights packed for this machine are kept. progress: show a bar while packing.
+
+    Raises FileNotFoundError when there is no such folder, CheckpointError when it is not a usable checkpoint, ValueError
+    for other arguments out of range.
+    """
+    if threads is not None and not 1 <= threads <= 1024:
+        raise ValueError(f"threads is {threads}: expected 1 to 1024")
+    if activation_bits not in (8, 16):
+        raise ValueError(f"activation_bits is {activation_bits}: expected 16 or 8")
+    if path is None and not (_DEMO / "config.json").is_file():
+        raise FileNotFoundError("this build has no demo model: give the path of a checkpoint folder")
+    checkpoint = open_checkpoint(_DEMO if path is None else Path(path))
+    limit = int(checkpoint.config.text_config.max_position_embeddings)
+    if context_length is None:
+        context_length = min(limit, DEFAULT_CONTEXT_LENGTH)
+    if not 2 <= context_length <= limit:
+        raise ValueError(f"context_length is {context_length}: expected 2 to {limit}, which the model was made for")
+    # A big tokenizer takes half a second to read; the weights are mapped or packed meanwhile.
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(Tokenizer, checkpoint.folder, checkpoint.config, checkpoint.generation_config)
+        weights = checkpoint.open_weights(cache_dir=cache_dir, progress=progress)
+        tokenizer = reading.result()
+    model = _core.Model(
+        checkpoint.config,
+        weights,
+        threads=threads or usable_cores(),
+        activation_bits=activation_bits,
+        valid_vocab_size=tokenizer.vocab_size,
+    )
+    return Engine(checkpoint, model, tokenizer, context_length, activation_bits)
+
+
+class Engine:
+    """A loaded model. Immutable and thread-safe: calls from several threads run side by side, each in its own session."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, model: _core.Model, tokenizer: Tokenizer, context_length: int, activation_bits: int
+    ) -> None:
+        """Use `load`."""
+        self.config = checkpoint.config
+        self.path = checkpoint.folder
+        self.tokenizer = tokenizer
+        self.model = model
+        self.context_length = context_length
+        self.activation_bits = activation_bits
+        self.branches: tuple[str, ...] = tuple(self.config.vision_configs)
+        self.default_branch: str = self.config.default_branch
+        self.generation_config = GenerationConfig.from_checkpoint(checkpoint.generation_config)
+        self._pool = _SessionPool()
+
+    def generate(self, image: Any, prompt: str, **options: Any) -> Result:
+        """Answers a prompt about an image, and returns when the answer is complete.
+
+        image: anything `load_image` reads, a list of such, or None for text only. prompt: may be empty with an image.
+        branch: one of `engine.branches`. scale: "auto" (the model chooses) or a number in (0, 1]; min_scale: a floor for
+        "auto". max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, logprobs, thinking: as in
+        GenerationConfig; those not given come from `config`, or without it from `engine.generation_config`.
+        system: a system message. max_visual_tokens, max_pixels: caps over all images and of each one.
+
+        Raises ValueError (an argument or image is not valid; the prompt does not fit the context), FileNotFoundError,
+        CancelledError, KeyboardInterrupt; the engine stays usable after each of them.
+        """
+        with self.stream(image, prompt, **options) as stream:
+            for _ in stream:
+                pass
+            return stream.result
+
+    def stream(
+        self,
+        image: Any,
+        prompt: str,
+        *,
+        branch: str | None = None,
+        scale: Scale = "auto",
+        min_scale: float | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        logprobs: int | None = None,
+        thinking: bool | None = None,
+        system: str | None = None,
+        max_visual_tokens: int | None = None,
+        max_pixels: int | None = None,
+        config: GenerationConfig | None = None,
+    ) -> Stream:
+        """Like `generate`, but yields the text in pieces; `.result` is there at the end.
+
+        Arguments, images and lengths are checked here; the work is done as the stream is iterated.
+        """
+        chosen = (config or self.generation_config).with_options(
+            max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            repetition_penalty=repetition_penalty, seed=seed, stop=stop, logprobs=logprobs, thinking=thinking,
+        )  # fmt: skip
+        branch = self.check_branch(branch)
+        call = self._pool.start(self.new_session)
+        try:
+            assert call.session is not None
+            built = self._prompt(
+                call.session, image, prompt, system, chosen.thinking, scale, min_scale, max_visual_tokens, max_pixels
+            )
+            work = answer(call, call.session, self.tokenizer, built, branch, chosen)
+        except BaseException:
+            self._pool.end(call)
+            raise
+        return Stream(work, call, lambda one, _: self._pool.end(one))
+
+    def chat(self, system: str | None = None, **options: Any) -> Chat:
+        """A conversation of several turns on one KV cache. options: defaults of `Chat.ask`'s keyword arguments."""
+        from .chat import Chat
+
+        return Chat(self, system, **options)
+
+    def score(
+        self,
+        image: Any,
+        prompt: str,
+        answer: str,
+        *,
+        branch: str | None = None,
+        scale: Scale = "auto",
+        min_scale: float | None = None,
+        thinking: bool = False,
+        system: str | None = None,
+        max_visual_tokens: int | None = None,
+        max_pixels: int | None = None,
+    ) -> Score:
+        """How likely the model finds `answer`, token by token. Raises as `generate` does; an empty answer is a ValueError."""
+        branch = self.check_branch(branch)
+        answer_ids, offsets = self.tokenizer.encode_with_offsets(answer)
+        if not answer_ids:
+            raise ValueError("the answer to score is empty")
+        call = self._pool.start(self.new_session)
+        try:
+            session = call.session
+            assert session is not None
+            built = self._prompt(
+                session, image, prompt, system, thinking, scale, min_scale, max_visual_tokens, max_pixels,
+                room=len(answer_ids),
+            )  # fmt: skip
+            input_ids, images = built.rest(0)
+            call.run(session.prefill, input_ids, images, branch)
+            logprobs = self._logprobs(session.last_logits()[None, :], answer_ids[:1])
+            for start in range(0, len(answer_ids) - 1, _SCORE_CHUNK):
+                chunk = answer_ids[start : min(start + _SCORE_CHUNK, len(answer_ids) - 1)]
+                logits = call.run(session.prefill, np.asarray(chunk, dtype=np.int32), (), branch, True)
+                assert logits is not None
+                logprobs += self._logprobs(logits, answer_ids[start + 1 : start + 1 + len(chunk)])
+        finally:
+            self._pool.end(call)
+        return Score(answer, tuple(answer_ids), tuple(logprobs), tuple(offsets))
+
+    def encode(
+        self,
+        image: Any,
+        branch: str | None = None,
+        scale: Scale = "auto",
+        *,
+        min_scale: float | None = None,
+        max_pixels: int | None = None,
+    ) -> NDArray[np.float32]:
+        """(visual_tokens, hidden) float32: an image's embeddings as the language model sees them, in token order."""
+        branch = self.check_branch(branch)
+        check_scale(scale, min_scale)
+        images = self._load(image, max_pixels)
+        if len(images) != 1:
+            raise ValueError(f"got {len(images)} images: encode takes one")
+        call = self._pool.start(self.new_session)
+        try:
+            session = call.session
+            assert session is not None
+            picture = make_picture(self.model, session, images[0], scale, min_scale)
+            return call.run(session.encode, picture.rgb, picture.scale, branch)
+        finally:
+            self._pool.end(call)
+
+    def cancel(self) -> None:
+        """From any thread: every call that is running on this engine raises CancelledError within a layer."""
+        self._pool.cancel()
+
+    def info(self) -> dict[str, Any]:
+        """What is loaded and how it runs (plain data, for JSON)."""
+        text = self.config.text_config
+        return {
+            "path": str(self.path),
+            "branches": list(self.branches),
+            "default_branch": self.default_branch,
+            "layers": text.num_hidden_layers,
+            "hidden_size": text.hidden_size,
+            "vocab_size": text.vocab_size,
+            "tile_size": self.config.tiling.tile_size,
+            "vrc": self.config.vrc_config is not None,
+            "context_length": self.context_length,
+            "activation_bits": self.activation_bits,
+            "threads": self.model.threads,
+            "weight_bytes": self.model.weight_bytes,
+            "cpu": _core.cpu_info(),
+        }
+
+    def check_branch(self, branch: str | None) -> str:
+        """The branch to use. ValueError for one that the checkpoint does not have."""
+        if branch is None:
+            return self.default_branch
+        if branch not in self.branches:
+            raise ValueError(f"branch is {branch!r}: this checkpoint has {', '.join(self.branches)}")
+        return branch
+
+    def new_session(self) -> _core.Session:
+        """A KV cache, arena and random state of one's own; the engine's calls take theirs from a pool."""
+        return _core.Session(self.model, self.context_length)
+
+    def watch(self, session: _core.Session) -> Call:
+        """Makes work on a session that is not the pool's (a chat's) reachable for `cancel`, until `forget`."""
+        return self._pool.watch(session)
+
+    def forget(self, call: Call) -> None:
+        """Ends what `watch` began."""
+        self._pool.forget(call)
+
+    def pictures(
+        self, session: _core.Session, image: Any, scale: Scale, min_scale: float | None, max_pixels: int | None
+    ) -> list[Picture]:
+        """Decodes images and plans their tiles."""
+        check_scale(scale, min_scale)
+        return [make_picture(self.model, session, rgb, scale, min_scale) for rgb in self._load(image, max_pixels)]
+
+    def _load(self, image: Any, max_pixels: int | None) -> list[Rgb]:
+        return load_images(image, max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels)
+
+    def _prompt(
+        self, session: _core.Session, image: Any, prompt: str, system: str | None, thinking: bool, scale: Scale,
+        min_scale: float | None, max_visual_tokens: int | None, max_pixels: int | None, room: int = 1,
+    ) -> Prompt:  # fmt: skip
+        pictures = self.pictures(session, image, scale, min_scale, max_pixels)
+        check_visual_tokens(self.model, pictures, max_visual_tokens)
+        messages = [] if system is None else [Message("system", (check_text("system", system),))]
+        messages.append(user_message(prompt, len(pictures)))
+        ids = self.tokenizer.prompt(messages, thinking=thinking)
+        built = expand(ids, self.tokenizer.image_token_id, pictures)
+        check_context(built, self.context_length - room + 1)
+        return built
+
+    def _logprobs(self, logits: NDArray[np.float32], targets: Sequence[int]) -> list[float]:
+        """logits (n, vocab), targets n ids -> natural log-probabilities among the tokens of the tokenizer."""
+        values = logits[:, : self.tokenizer.vocab_size].astype(np.float64)
+        top = values.max(axis=1)
+        norm = top + np.log(np.exp(values - top[:, None]).sum(axis=1))
+        return [float(v) for v in values[np.arange(len(targets)), targets] - norm]
+
+
+def check_text(name: str, value: object) -> str:
+    """TypeError unless it is text."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {type(value).__name__}: expected str")
+    return value
+
+
+def user_message(prompt: str, images: int) -> Message:
+    """Images first, then the text. ValueError when there is neither."""
+    if not check_text("prompt", prompt).strip() and not images:
+        raise ValueError("the prompt is empty: expected text, or an image")
+    parts: list[Part] = [ImagePart() for _ in range(images)]
+    return Message("user", (*parts, prompt) if prompt else tuple(parts))
+
+
+class _SessionPool:
+    """Lends sessions to calls, and keeps a few for the next ones. A session serves one call at a time."""
+
+    def __init__(self) -> None:
+        self._idle: list[_core.Session] = []
+        self._calls: set[Call] = set()
+        self._lock = threading.RLock()  # re-entrant: a signal handler may call Engine.cancel
+        _pools.add(self)
+
+    def start(self, new_session: Callable[[], _core.Session]) -> Call:
+        with self._lock:
+            session = self._idle.pop() if self._idle else None
+        session = session or new_session()
+        session.reset_stats()
+        return self.watch(session)
+
+    def new_session(self) -> _core.Session:
+        """A KV cache, arena and random state of one's own; the engine's calls take theirs from a pool."""
+        return _core.Session(self.model, self.context_length)
+
+    def watch(self, session: _core.Session) -> Call:
+        """A call on a session that stays with its owner (see `forget`)."""
+        call = Call(session)
+        with self._lock:
+            self._calls.add(call)
+        return call
+
+    def forget(self, call: Call) -> _core.Session | None:
+        with self._lock:
+            self._calls.discard(call)
+        return call.finish()
+
+    def end(self, call: Call) -> None:
+        session = self.forget(call)
+        if session is None:
+            return
+        session.reset()
+        with self._lock:
+            if len(self._idle) < _IDLE_SESSIONS:
+                self._idle.append(session)
+
+    def cancel(self) -> None:
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+
+    def after_fork(self) -> None:
+        """In the child: the lock may have been held by a thread that is gone, and with it its calls."""
+        self._lock = threading.RLock()
+        self._calls = set()
+
+
+_pools: weakref.WeakSet[_SessionPool] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pool in list(_pools):
+        pool.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
