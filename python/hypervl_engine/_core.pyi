@@ -49,6 +49,12 @@ class WeightStore:
     def bytes(self) -> int: ...
     @property
     def config_json(self) -> str: ...
+    def info(self, name: str) -> dict[str, Any]:
+        """`shape`, `dtype` ("linear" for a packed one), `bytes`; of a linear `bits`, `group_size`, `scale_bits` too."""
+    def array(self, name: str) -> NDArray[Any]:
+        """A copy of a tensor that is not a packed linear."""
+    def dequantize(self, name: str) -> NDArray[np.float32]:
+        """(rows, cols) of a packed linear as the engine computes with it: for tests and tools."""
 
 class Model:
     """Immutable; shared by sessions and threads."""
@@ -122,8 +128,10 @@ class Session:
     def reset_stats(self) -> None: ...
 
 def quantize_groups(
-    weight: NDArray[np.float32], bits: int, group_size: int, search: bool
+    weight: NDArray[np.float32], bits: int, group_size: int, search: bool = True
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Round to nearest with (search) MSE-searched clipping: q (rows, cols), scales (rows, groups) exact in F16. Threaded, GIL released."""
+
+PACK_VERSION: int
 
 def hash64(data: NDArray[np.uint8]) -> int: ...

@@ -5,8 +5,8 @@ $XDG_CACHE_HOME/hypervl_engine, else ~/.cache/hypervl_engine; smaller ones are p
 that takes a few milliseconds and needs no writable folder. One process packs at a time (a lock file), into a temporary
 name that is renamed when complete; the others wait and use the result. Where the file cannot be written (read-only
 folder, full disk) the weights are packed into private memory, with a warning. A cache file is believed only if its
-fingerprint names exactly these source files (names, sizes, times, headers, config) and every checksum is right, which is
-verified at every load: that runs at memory speed, and touches pages that are needed anyway. Else it is rebuilt.
+fingerprint names exactly these source files (names, sizes, times, headers, config) and every checksum is right, which
+is verified at every load: that runs at memory speed, and touches pages that are needed anyway. Else it is rebuilt.
 
 A mapped file that another program truncates in place ends the process with SIGBUS; the engine itself only ever replaces
 files by renaming.
@@ -66,7 +66,7 @@ class Checkpoint:
         progress: bool = True,
         min_cache_bytes: int = MIN_CACHE_BYTES,
     ) -> _core.WeightStore:
-        """The packed weights, from the cache or packed now. Raises CheckpointError, FileNotFoundError or MemoryError."""
+        """The packed weights, from the cache or packed now. CheckpointError, FileNotFoundError or MemoryError."""
         return _Loader(self, progress).open(cache_dir, min_cache_bytes)
 
 
@@ -129,8 +129,8 @@ class _Loader:
             error = unwritable.__cause__
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             warnings.warn(
-                f"packed weights cannot be kept in {folder} ({reason}): packing into private memory, at every load anew; "
-                "set HVL_CACHE_DIR to a folder with room",
+                f"packed weights cannot be kept in {folder} ({reason}): packing into private memory, at every load "
+                "anew; set HVL_CACHE_DIR to a folder with room",
                 stacklevel=4,
             )
             return self.pack(None, "")
@@ -147,7 +147,7 @@ class _Loader:
             return self.pack_file(path, fingerprint) if store is None else store
 
     def fingerprint(self) -> str:
-        """What the packed weights depend on: this engine's packing, the config, and the source files as they are now."""
+        """What the packed weights depend on: this engine's packing, the config, the source files as they are now."""
         digest = hashlib.sha256(json.dumps([_core.PACK_VERSION, self.config], sort_keys=True).encode())
         for file in _source_files(self.folder):
             info = file.stat()

@@ -56,14 +56,15 @@ def load(
     if path is None and not (_DEMO / "config.json").is_file():
         raise FileNotFoundError("this build has no demo model: give the path of a checkpoint folder")
     checkpoint = open_checkpoint(_DEMO if path is None else Path(path))
-    limit = int(checkpoint.config.text_config.max_position_embeddings)
+    limit = int(checkpoint.parsed_config.text_config.max_position_embeddings)
     if context_length is None:
         context_length = min(limit, DEFAULT_CONTEXT_LENGTH)
     if not 2 <= context_length <= limit:
         raise ValueError(f"context_length is {context_length}: expected 2 to {limit}, which the model was made for")
+    generation = checkpoint.generation_config
     # A big tokenizer takes half a second to read; the weights are mapped or packed meanwhile.
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(Tokenizer, checkpoint.folder, checkpoint.config, checkpoint.generation_config)
+        reading = pool.submit(Tokenizer, checkpoint.folder, checkpoint.parsed_config, generation.eos_token_ids)
         weights = checkpoint.open_weights(cache_dir=cache_dir, progress=progress)
         tokenizer = reading.result()
     model = _core.Model(
@@ -83,7 +84,7 @@ class Engine:
         self, checkpoint: Checkpoint, model: _core.Model, tokenizer: Tokenizer, context_length: int, activation_bits: int
     ) -> None:
         """Use `load`."""
-        self.config = checkpoint.config
+        self.config = checkpoint.parsed_config
         self.path = checkpoint.folder
         self.tokenizer = tokenizer
         self.model = model

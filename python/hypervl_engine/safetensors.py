@@ -116,7 +116,7 @@ class SafetensorsFile:
     """One file. Tensors are read-only views of the mapped file; nothing is read before it is used."""
 
     def __init__(self, path: Path) -> None:
-        """CheckpointError unless the header is exactly right: lengths, dtypes, no overlaps, no byte without a tensor."""
+        """CheckpointError unless the header is exactly right: lengths, dtypes, no overlap, no byte without a tensor."""
         self.path = Path(path)
         header, size = _read_header(self.path, MAX_HEADER_BYTES)
         try:

@@ -70,7 +70,7 @@ def expected_tensors(config: Config) -> dict[str, TensorSpec]:
 def _linear_spec(config: Config, name: str, shape: tuple[int, int]) -> TensorSpec:
     assert config.quantization_config is not None
     module = name.removesuffix(".weight")
-    # A tied embedding is the head's linear too, and a patch convolution is a linear over its patch: "Linear" means them as well.
+    # A tied embedding is the head's linear too, a patch convolution is a linear over its patch: "Linear" means both.
     kinds = {EMBEDDING: ("Embedding", "Linear")}.get(name, ("Linear",))
     if module.endswith(".patch_embedding"):
         kinds = ("Conv2d", "Linear")
