@@ -40,7 +40,7 @@ inline QuantizedRows quantized_rows_at(void* base, int32_t rows, int32_t cols, i
 }
 
 // float32 -> integers. For each group: m = max |x|; limit = 32767 or 127;
-// m < 1e-30: all zero, scale 0. Else scale = m / limit, q = clamp(round_to_nearest_even(x * (limit / m)), -limit, limit).
+// m < 1e-30: all zero, scale 0. m infinite or NaN: all zero, scale NaN (results are NaN, not wrong numbers). Else scale = m / limit, q = clamp(round_to_nearest_even(x * (limit / m)), -limit, limit).
 struct QuantizeArgs {
   const float* x;    // (rows, cols)
   int64_t x_stride;  // floats

@@ -1,0 +1,43 @@
+"""embed against the weights that were packed: the product of a value and its scale, to the bit."""
+
+import numpy as np
+import pytest
+from hypervl_engine import _testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+VARIANTS = _testing.variants()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@settings(max_examples=40, deadline=None)
+@given(
+    vocab=st.integers(1, 100),
+    hidden=st.integers(1, 300),
+    bits=st.sampled_from([4, 8]),
+    group_size=st.sampled_from([32, 64, 128]),
+    scale_bits=st.sampled_from([16, 32]),
+    channel=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_rows_are_exact(
+    variant: str, vocab: int, hidden: int, bits: int, group_size: int, scale_bits: int, channel: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    limit = 1 << (bits - 1)
+    q = rng.integers(-limit, limit, (vocab, hidden), np.int8, endpoint=False)
+    scales = rng.uniform(1e-7, 1.0, (vocab, 1 if channel else -(-hidden // group_size))).astype(np.float32)
+    if scale_bits == 16:
+        scales = scales.astype(np.float16).astype(np.float32)
+    packed = _testing.pack_linear(q, scales, bits, group_size, scale_bits)
+    ids = rng.integers(-2, vocab, 9, np.int32)
+    out = np.full((9, hidden + 3), 77.0, np.float32)
+    _testing.embed(packed, vocab, hidden, bits, group_size, scale_bits, ids, out, variant, 1, 8)
+
+    by_column = np.repeat(scales, hidden if channel else group_size, axis=1)[:, :hidden]
+    table = q.astype(np.float32) * by_column
+    expected = np.full_like(out, 77.0)  # negative ids, the columns beyond hidden and rows outside the range stay
+    for row in range(1, 8):
+        if ids[row] >= 0:
+            expected[row, :hidden] = table[ids[row]]
+    np.testing.assert_array_equal(out.view(np.uint32), expected.view(np.uint32))
