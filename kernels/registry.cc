@@ -11,4 +11,10 @@ const KernelTable& kernel_table(Isa isa) noexcept {
   return kTables[static_cast<int>(isa)];
 }
 
+#ifdef HVL_TVM_KERNELS
+extern const bool hvl_tvm_kernels = true;
+#else
+extern const bool hvl_tvm_kernels = false;
+#endif
+
 }  // namespace hvl

@@ -63,4 +63,7 @@ struct KernelTable {
 
 const KernelTable& kernel_table(Isa isa) noexcept;
 
+// Whether the image operations and the VRC are the TVM-compiled ones (else their reference bodies under every variant's name).
+extern const bool hvl_tvm_kernels;
+
 }  // namespace hvl

@@ -9,7 +9,6 @@
 #include "csrc/base/error.h"
 #include "csrc/bindings/bindings.h"
 #include "kernels/registry.h"
-#include "kernels/tvm/variant.h"
 
 namespace py = pybind11;
 using namespace hvl;

@@ -4,7 +4,7 @@
 namespace py = pybind11;
 
 #define HVL_TESTED_FOLDERS(X) \
-  X(activation) X(add) X(attention) X(embed) X(kv_store) X(linear) X(norm) X(patchify) X(pixel_shuffle) X(quantize) X(resize) X(rope) X(vrc)
+  X(activation) X(add) X(attention) X(common) X(embed) X(kv_store) X(linear) X(norm) X(patchify) X(pixel_shuffle) X(quantize) X(resize) X(rope) X(vrc)
 
 #define HVL_DECLARE_BIND(folder) void bind_##folder(py::module_& m);
 HVL_TESTED_FOLDERS(HVL_DECLARE_BIND)
