@@ -44,7 +44,7 @@ class Stage:
 STAGES = {
     "align": Stage(Mix(SMALL, {k: v for k, v in TALL.items() if k <= 128}, {"receipt": 0.2, "label": 0.5, "shapes": 0.12, "bars": 0.18},
                        ease=(0.3, 1.0), ocr=0.5), dense=1.0),
-    "main": Stage(Mix(WIDE, TALL, EVEN, ease=(0.0, 0.6), large=0.01), dense=0.5),
+    "main": Stage(Mix(SMALL, TALL, EVEN, ease=(0.0, 0.8), magnify=(0.85, 1.25), ocr=0.5), dense=0.7),
     "hard": Stage(Mix(WIDE, TALL, EVEN, ease=(0.0, 0.0), large=0.03, ocr=0.2), dense=0.3),
     "final": Stage(Mix(WIDE, TALL, EVEN, large=0.04, ocr=0.1), final=0.02, dense=0.2, quantized=True),
 }
@@ -118,7 +118,10 @@ def evaluate(model: HyperVL, chat: Chat, batches: list[dict[str, Any]]) -> dict[
                 logits, wanted, _ = forward(model, chat, branch, batch)
             wrong = torch.zeros_like(batch["answer"])
             wrong[batch["answer"]] = logits.argmax(-1) != wanted
-            for (family, kind), bad in zip(batch["meta"], wrong.any(1).tolist(), strict=True):
+            share = (wrong.sum(1) / batch["answer"].sum(1)).tolist()
+            for (family, kind), bad, each in zip(batch["meta"], wrong.any(1).tolist(), share, strict=True):
+                if kind == "read":
+                    hits.setdefault(f"{branch}/chars", []).append(100.0 * (1 - each))
                 for key in (f"{branch}/{family}", f"{branch}/{kind}", f"{branch}/all"):
                     hits.setdefault(key, []).append(0.0 if bad else 100.0)
     model.train()
@@ -190,8 +193,9 @@ def train(args: argparse.Namespace) -> None:
         for o in optims:
             o.step()
         step += 1
-        for key, value in ((f"{branch}/loss", answer), (f"{branch}/dense", dense), (f"{branch}/found", found)):
-            means[key] = means.get(key, float(value)) * 0.95 + float(value) * 0.05
+        for key, value in ((f"{branch}/loss", answer.item()), (f"{branch}/dense", dense.item()),
+                           (f"{branch}/found", found.item())):
+            means[key] = means.get(key, value) * 0.95 + value * 0.05
         now = time.time()
         if step % 20 == 0:
             print(f"{time.strftime('%H:%M:%S')} {args.stage} step {step} {(now - began) / (step - first):.2f} s/step "

@@ -27,7 +27,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 GLYPHS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789."
 CLASSES = ("", *GLYPHS, *(f"{s}/{c}" for s in SHAPES for c in COLOURS), "bar")
 MIN_SIDE, MAX_SIDE = 64, 512
-MIN_FONT = 16.0
+MIN_FONT, MAX_FONT = 16.0, 28.0
 HELDOUT_ONE_IN = 8
 
 
@@ -146,7 +146,7 @@ def _number(rng: np.random.Generator, split: Split, low: int, high: int) -> str:
 
 def _font_size(rng: np.random.Generator, limit: float, ease: float) -> float:
     """Between MIN_FONT and the limit; an easy picture has large print."""
-    limit = max(MIN_FONT, min(limit, 40.0))
+    limit = max(MIN_FONT, min(limit, MAX_FONT))
     return float(rng.uniform(MIN_FONT + 0.7 * ease * (limit - MIN_FONT), limit))
 
 
