@@ -1,0 +1,365 @@
+// Softmax attention over blocks of query rows and chunks of keys, written once over the vec16 of the including variant.
+//
+// A block is up to 16 query rows that read the same K/V head: one work unit, or, when units are short (decode), the units of several query
+// heads that share it. For each chunk of 256 keys: scores for all rows (register blocks of 4 rows x kWide vectors of keys, summing over
+// d), softmax row by row, then values (register blocks of 4 rows x kWide vectors of d, summing over keys). K/V pass in slices of 64 keys,
+// small enough to stay in the first cache for all rows. How rows and vectors are blocked never changes the order of one element's sum.
+#pragma once
+
+#include "kernels/attention/attention.h"
+#include "kernels/common/math.h"
+
+namespace hvl {
+namespace {
+
+inline constexpr int kRowGroup = 4;
+inline constexpr int kSlice = 64;  // keys
+inline constexpr int kSliceVectors = kSlice / 16;
+
+// How K/V elements are read.
+struct FloatSide {
+  using Element = float;
+  HVL_VEC Vec16 load(const float* p) { return vec::load(p); }
+  HVL_VEC Vec16 load_n(const float* p, int n) { return vec::load_n(p, n); }
+};
+
+struct HalfSide {
+  using Element = uint16_t;
+  HVL_VEC Vec16 load(const uint16_t* p) { return vec::load_half(p); }
+  HVL_VEC Vec16 load_n(const uint16_t* p, int n) { return vec::load_half_n(p, n); }
+};
+
+// The query rows that are worked on together, and all their state. Lives on the stack.
+struct AttentionBlock {
+  int rows = 0;
+  const float* q_row[kAttentionQueryBlock];
+  float* out_row[kAttentionQueryBlock];
+  int32_t visible[kAttentionQueryBlock];  // keys 0 .. visible - 1
+  alignas(64) float maximum[kAttentionQueryBlock];
+  alignas(64) float sum[kAttentionQueryBlock];
+  alignas(64) float correction[kAttentionQueryBlock];
+  alignas(64) float q[kAttentionQueryBlock * kAttentionMaxHeadDim];       // (groups, head_dim, rows of the group)
+  alignas(64) float scores[kAttentionQueryBlock * kAttentionChunk];       // (rows, keys of the chunk)
+  alignas(64) float o[kAttentionQueryBlock * kAttentionMaxHeadDim];       // (rows, head_dim padded to 16)
+  alignas(64) float slice[kSlice * kAttentionMaxHeadDim];                 // K or V of a slice, converted to float
+};
+
+HVL_VEC int32_t at_most(int32_t a, int32_t b) { return a < b ? a : b; }
+
+// scores[r][16 w + lane] = scale * sum over d of q[d][r] * k[w][d][lane]
+template <class Side, int R, int W>
+static __attribute__((noinline)) void qk_block(const float* q, const typename Side::Element* k, int32_t head_dim, float scale,
+                                               float* scores) {
+  Vec16 acc[R][W];
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 32
+    for (int w = 0; w < W; ++w) acc[r][w] = vec::zero();
+  }
+  const int64_t stride = int64_t{head_dim} * 16;
+  for (int32_t d = 0; d < head_dim; ++d) {
+    Vec16 key[W];
+#pragma GCC unroll 32
+    for (int w = 0; w < W; ++w) key[w] = Side::load(k + w * stride + d * 16);
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r) {
+      const Vec16 query = vec::set1(q[d * R + r]);
+#pragma GCC unroll 32
+      for (int w = 0; w < W; ++w) acc[r][w] = vec::fma(query, key[w], acc[r][w]);
+    }
+  }
+  const Vec16 factor = vec::set1(scale);
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 32
+    for (int w = 0; w < W; ++w) vec::store(scores + r * kAttentionChunk + 16 * w, vec::mul(factor, acc[r][w]));
+  }
+}
+
+// qk_block over all `vectors` key vectors, the widest blocks first.
+template <class Side, int R, int W>
+HVL_VEC void qk_vectors(const float* q, const typename Side::Element* k, int32_t head_dim, float scale, float* scores, int vectors) {
+  while (vectors >= W) {
+    qk_block<Side, R, W>(q, k, head_dim, scale, scores);
+    k += int64_t{W} * head_dim * 16;
+    scores += W * 16;
+    vectors -= W;
+  }
+  if constexpr (W > 1) {
+    if (vectors > 0) qk_vectors<Side, R, W / 2>(q, k, head_dim, scale, scores, vectors);
+  }
+}
+
+// o[r][16 w + lane] += sum over keys in order of p[r][key] * v[key][16 w + lane]; tail: lanes of the only vector, or 16.
+template <class Side, int R, int W, bool kTail>
+static __attribute__((noinline)) void pv_block(const float* p, const typename Side::Element* v, int64_t stride, int keys, float* o,
+                                               int64_t o_stride, int tail) {
+  Vec16 acc[R][W];
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 32
+    for (int w = 0; w < W; ++w) acc[r][w] = vec::load(o + r * o_stride + 16 * w);
+  }
+  for (int key = 0; key < keys; ++key) {
+    Vec16 value[W];
+#pragma GCC unroll 32
+    for (int w = 0; w < W; ++w) value[w] = kTail ? Side::load_n(v + key * stride, tail) : Side::load(v + key * stride + 16 * w);
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r) {
+      const Vec16 weight = vec::set1(p[r * kAttentionChunk + key]);
+#pragma GCC unroll 32
+      for (int w = 0; w < W; ++w) acc[r][w] = vec::fma(weight, value[w], acc[r][w]);
+    }
+  }
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 32
+    for (int w = 0; w < W; ++w) vec::store(o + r * o_stride + 16 * w, acc[r][w]);
+  }
+}
+
+// pv_block over a whole head, the widest blocks first.
+template <class Side, int R, int W>
+HVL_VEC void pv_vectors(const float* p, const typename Side::Element* v, int64_t stride, int keys, float* o, int64_t o_stride,
+                        int32_t head_dim) {
+  while (head_dim >= 16 * W) {
+    pv_block<Side, R, W, false>(p, v, stride, keys, o, o_stride, 16);
+    v += 16 * W;
+    o += 16 * W;
+    head_dim -= 16 * W;
+  }
+  if constexpr (W > 1) {
+    if (head_dim > 0) pv_vectors<Side, R, W / 2>(p, v, stride, keys, o, o_stride, head_dim);
+  } else {
+    if (head_dim > 0) pv_block<Side, R, 1, true>(p, v, stride, keys, o, o_stride, head_dim);
+  }
+}
+
+constexpr int wide_for(int rows) { return rows <= 2 ? vec::kWideFewRows : vec::kWide; }
+
+template <class Side>
+HVL_VEC void qk_group(int rows, const float* q, const typename Side::Element* k, int32_t head_dim, float scale, float* scores, int vectors) {
+  switch (rows) {
+    case 1: return qk_vectors<Side, 1, wide_for(1)>(q, k, head_dim, scale, scores, vectors);
+    case 2: return qk_vectors<Side, 2, wide_for(2)>(q, k, head_dim, scale, scores, vectors);
+    case 3: return qk_vectors<Side, 3, wide_for(3)>(q, k, head_dim, scale, scores, vectors);
+    default: return qk_vectors<Side, 4, wide_for(4)>(q, k, head_dim, scale, scores, vectors);
+  }
+}
+
+template <class Side>
+HVL_VEC void pv_group(int rows, const float* p, const typename Side::Element* v, int64_t stride, int keys, float* o, int64_t o_stride,
+                      int32_t head_dim) {
+  switch (rows) {
+    case 1: return pv_vectors<Side, 1, wide_for(1)>(p, v, stride, keys, o, o_stride, head_dim);
+    case 2: return pv_vectors<Side, 2, wide_for(2)>(p, v, stride, keys, o, o_stride, head_dim);
+    case 3: return pv_vectors<Side, 3, wide_for(3)>(p, v, stride, keys, o, o_stride, head_dim);
+    default: return pv_vectors<Side, 4, wide_for(4)>(p, v, stride, keys, o, o_stride, head_dim);
+  }
+}
+
+// Fewest and most keys of [0, limit) from `start` on that the rows of a group may see.
+struct KeyCounts {
+  int fewest;
+  int most;
+};
+
+HVL_VEC KeyCounts count_keys(const AttentionBlock& block, int first_row, int rows, int32_t start, int limit) {
+  KeyCounts counts = {limit, 0};
+  for (int r = first_row; r < first_row + rows; ++r) {
+    const int32_t left = block.visible[r] - start;
+    const int n = left < 0 ? 0 : at_most(left, limit);
+    if (n < counts.fewest) counts.fewest = n;
+    if (n > counts.most) counts.most = n;
+  }
+  return counts;
+}
+
+// Scores of one slice. `start` is its first key, `base` its place in the chunk, k its first key block.
+template <class Side>
+HVL_VEC void score_slice(AttentionBlock& block, const typename Side::Element* k, int32_t head_dim, float scale, int32_t start, int base) {
+  for (int first = 0; first < block.rows; first += kRowGroup) {
+    const int rows = at_most(kRowGroup, block.rows - first);
+    const int vectors = (count_keys(block, first, rows, start, kSlice).most + 15) / 16;
+    qk_group<Side>(rows, block.q + first * head_dim, k, head_dim, scale, block.scores + first * kAttentionChunk + base, vectors);
+  }
+}
+
+// Adds one slice's values. Keys that only some rows of a group see (the edge of a causal mask) are added row by row: adding 0 * V
+// to the others could change the sign of a zero, or make NaN of an infinite V.
+template <class Side>
+HVL_VEC void value_slice(AttentionBlock& block, const typename Side::Element* v, int64_t stride, int32_t head_dim, int64_t o_stride,
+                         int32_t start, int base) {
+  for (int first = 0; first < block.rows; first += kRowGroup) {
+    const int rows = at_most(kRowGroup, block.rows - first);
+    const KeyCounts counts = count_keys(block, first, rows, start, kSlice);
+    const float* p = block.scores + first * kAttentionChunk + base;
+    float* o = block.o + first * o_stride;
+    if (counts.fewest > 0) pv_group<Side>(rows, p, v, stride, counts.fewest, o, o_stride, head_dim);
+    if (counts.most == counts.fewest) continue;
+    for (int r = 0; r < rows; ++r) {
+      const int more = count_keys(block, first + r, 1, start, kSlice).most - counts.fewest;
+      if (more <= 0) continue;
+      pv_group<Side>(1, p + r * kAttentionChunk + counts.fewest, v + counts.fewest * stride, stride, more, o + r * o_stride, o_stride,
+                     head_dim);
+    }
+  }
+}
+
+// Scores of the chunk from `start` on to weights; running maxima and sums; o scaled to the new maxima.
+HVL_VEC void softmax_chunk(AttentionBlock& block, int32_t start, int64_t o_stride) {
+  const Vec16 minus_infinity = vec::set1(-__builtin_inff());
+  alignas(64) float maximum[kAttentionQueryBlock];
+  for (int r = 0; r < kAttentionQueryBlock; ++r) {
+    maximum[r] = block.maximum[r];
+    const int n = r < block.rows ? count_keys(block, r, 1, start, kAttentionChunk).most : 0;
+    if (n == 0) continue;
+    const float* s = block.scores + r * kAttentionChunk;
+    Vec16 most = vec::set1(maximum[r]);
+    const int whole = n / 16 * 16;
+    for (int key = 0; key < whole; key += 16) most = vec::max(most, vec::load(s + key));
+    if (whole < n) most = vec::max(most, vec::first_n(vec::load(s + whole), n - whole, minus_infinity));
+    maximum[r] = vec::merge_max(most);
+  }
+  // The corrections of all rows in one vector. A row that sees no key here keeps its maximum: exp(0) is 1 exactly, nothing changes.
+  const Vec16 corrections = exp(vec::sub(vec::load(block.maximum), vec::load(maximum)));
+  vec::store(block.correction, start == 0 ? vec::zero() : corrections);
+  vec::store(block.maximum, vec::load(maximum));
+
+  for (int r = 0; r < block.rows; ++r) {
+    const int n = count_keys(block, r, 1, start, kAttentionChunk).most;
+    if (n == 0) continue;
+    float* s = block.scores + r * kAttentionChunk;
+    const Vec16 most = vec::set1(maximum[r]);
+    Vec16 sum = vec::zero();
+    const int whole = n / 16 * 16;
+    for (int key = 0; key < whole; key += 16) {
+      const Vec16 p = exp(vec::sub(vec::load(s + key), most));
+      vec::store(s + key, p);
+      sum = vec::add(sum, p);
+    }
+    if (whole < n) {
+      const Vec16 p = vec::first_n(exp(vec::sub(vec::load(s + whole), most)), n - whole, vec::zero());
+      vec::store(s + whole, p);
+      sum = vec::add(sum, p);
+    }
+    block.sum[r] = __builtin_fmaf(block.sum[r], block.correction[r], vec::merge_add(sum));
+    const Vec16 correction = vec::set1(block.correction[r]);
+    float* o = block.o + r * o_stride;
+    for (int64_t d = 0; d < o_stride; d += 16) vec::store(o + d, vec::mul(vec::load(o + d), correction));
+  }
+}
+
+HVL_VEC void start_block(AttentionBlock& block, int32_t head_dim, int64_t o_stride) {
+  for (int first = 0; first < block.rows; first += kRowGroup) {
+    const int rows = at_most(kRowGroup, block.rows - first);
+    float* q = block.q + first * head_dim;
+    for (int r = 0; r < rows; ++r) {
+      for (int32_t d = 0; d < head_dim; ++d) q[d * rows + r] = block.q_row[first + r][d];
+    }
+  }
+  for (int64_t i = 0; i < block.rows * o_stride; i += 16) vec::store(block.o + i, vec::zero());
+  vec::store(block.maximum, vec::set1(-__builtin_inff()));
+  vec::store(block.sum, vec::zero());
+}
+
+HVL_VEC void finish_block(const AttentionBlock& block, int32_t head_dim, int64_t o_stride) {
+  for (int r = 0; r < block.rows; ++r) {
+    const Vec16 inverse = vec::set1(1.0f / block.sum[r]);
+    const float* o = block.o + r * o_stride;
+    for (int32_t d = 0; d < head_dim; d += 16) {
+      const Vec16 value = vec::mul(vec::load(o + d), inverse);
+      if (head_dim - d >= 16) {
+        vec::store(block.out_row[r] + d, value);
+      } else {
+        vec::store_n(block.out_row[r] + d, value, head_dim - d);
+      }
+    }
+  }
+}
+
+// Side: what the cache holds. k and v: of the block's kv head.
+template <class Side>
+HVL_VEC void attend(AttentionBlock& block, const typename Side::Element* k, const typename Side::Element* v, int32_t head_dim, float scale) {
+  const int64_t o_stride = (head_dim + 15) / 16 * 16;
+  const int32_t keys = count_keys(block, 0, block.rows, 0, INT32_MAX).most;
+  // Halves are converted once a slice when several groups read it, else as they are read.
+  const bool convert = sizeof(typename Side::Element) == 2 && block.rows > kRowGroup;
+  start_block(block, head_dim, o_stride);
+  for (int32_t chunk = 0; chunk < keys; chunk += kAttentionChunk) {
+    const int32_t chunk_end = at_most(keys - chunk, kAttentionChunk);
+    for (int base = 0; base < chunk_end; base += kSlice) {
+      const typename Side::Element* from = k + int64_t{chunk + base} * head_dim;
+      if (convert) {
+        const int32_t n = (at_most(chunk_end - base, kSlice) + 15) / 16 * head_dim;  // vectors; blocks are whole
+        for (int32_t i = 0; i < n; ++i) vec::store(block.slice + i * 16, Side::load(from + i * 16));
+        score_slice<FloatSide>(block, block.slice, head_dim, scale, chunk + base, base);
+      } else {
+        score_slice<Side>(block, from, head_dim, scale, chunk + base, base);
+      }
+    }
+    softmax_chunk(block, chunk, o_stride);
+    for (int base = 0; base < chunk_end; base += kSlice) {
+      const typename Side::Element* from = v + int64_t{chunk + base} * head_dim;
+      if (convert) {
+        const int n = at_most(chunk_end - base, kSlice);
+        for (int key = 0; key < n; ++key) {
+          for (int32_t d = 0; d < head_dim; d += 16) {
+            const Vec16 value = head_dim - d >= 16 ? Side::load(from + int64_t{key} * head_dim + d)
+                                                   : Side::load_n(from + int64_t{key} * head_dim + d, head_dim - d);
+            vec::store(block.slice + key * o_stride + d, value);
+          }
+        }
+        // Padded rows are read whole; the lanes past head_dim are never written out.
+        value_slice<FloatSide>(block, block.slice, o_stride, static_cast<int32_t>(o_stride), o_stride, chunk + base, base);
+      } else {
+        value_slice<Side>(block, from, head_dim, head_dim, o_stride, chunk + base, base);
+      }
+    }
+  }
+  finish_block(block, head_dim, o_stride);
+}
+
+template <class Side>
+HVL_VEC void attend_head(const AttentionArgs& args, AttentionBlock& block, int32_t kv_head) {
+  using Element = typename Side::Element;
+  const int64_t side = int64_t{args.cache.capacity} * args.cache.head_dim * kv_head;
+  attend<Side>(block, static_cast<const Element*>(args.cache.k) + side, static_cast<const Element*>(args.cache.v) + side,
+               args.cache.head_dim, args.scale);
+}
+
+HVL_VEC void add_unit(const AttentionArgs& args, AttentionBlock& block, int32_t head, int32_t first_row, int32_t rows) {
+  const int64_t column = int64_t{head} * args.cache.head_dim;
+  for (int32_t row = first_row; row < first_row + rows; ++row) {
+    block.q_row[block.rows] = args.q + row * args.q_stride + column;
+    block.out_row[block.rows] = args.out + row * args.out_stride + column;
+    block.visible[block.rows] = args.causal ? args.position + row + 1 : args.kv_length;
+    ++block.rows;
+  }
+}
+
+HVL_VEC void attention_body(const AttentionArgs& args, int32_t begin, int32_t end) {
+  const int32_t blocks = (args.rows + kAttentionQueryBlock - 1) / kAttentionQueryBlock;
+  const int32_t heads_per_kv = args.heads / args.cache.kv_heads;
+  AttentionBlock block;
+  for (int32_t unit = begin; unit < end;) {
+    const int32_t kv_head = unit / blocks / heads_per_kv;
+    block.rows = 0;
+    // Short units of query heads that share the kv head go together, so that its keys and values are read once.
+    do {
+      const int32_t first_row = unit % blocks * kAttentionQueryBlock;
+      const int32_t rows = at_most(args.rows - first_row, kAttentionQueryBlock);
+      if (block.rows + rows > kAttentionQueryBlock) break;
+      add_unit(args, block, unit / blocks, first_row, rows);
+      ++unit;
+    } while (unit < end && unit / blocks / heads_per_kv == kv_head);
+    if (args.cache.bits == 16) {
+      attend_head<HalfSide>(args, block, kv_head);
+    } else {
+      attend_head<FloatSide>(args, block, kv_head);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hvl

@@ -1,0 +1,83 @@
+// Sixteen float lanes in one AVX-512 register. What each function means: vec16_reference.h.
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+
+// g++ 12's own headers leave the pass-through operand of unmasked intrinsics undefined, and it warns of that wherever they are inlined.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
+#define HVL_VEC static inline __attribute__((always_inline))
+
+namespace hvl::vec16_avx512 {
+
+struct Vec16 {
+  __m512 v;
+};
+
+inline constexpr int kWide = 4;  // four rows of four vectors: sixteen accumulators, eight loads for sixteen fma
+inline constexpr int kWideFewRows = 8;
+
+HVL_VEC Vec16 set1(float x) { return {_mm512_set1_ps(x)}; }
+HVL_VEC Vec16 zero() { return {_mm512_setzero_ps()}; }
+HVL_VEC Vec16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+HVL_VEC void store(float* p, Vec16 x) { _mm512_storeu_ps(p, x.v); }
+
+HVL_VEC __mmask16 mask_n(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+
+HVL_VEC Vec16 load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(mask_n(n), p)}; }
+HVL_VEC void store_n(float* p, Vec16 x, int n) { _mm512_mask_storeu_ps(p, mask_n(n), x.v); }
+
+HVL_VEC Vec16 add(Vec16 a, Vec16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+HVL_VEC Vec16 sub(Vec16 a, Vec16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+HVL_VEC Vec16 mul(Vec16 a, Vec16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+HVL_VEC Vec16 div(Vec16 a, Vec16 b) { return {_mm512_div_ps(a.v, b.v)}; }
+HVL_VEC Vec16 max(Vec16 a, Vec16 b) { return {_mm512_max_ps(a.v, b.v)}; }
+HVL_VEC Vec16 min(Vec16 a, Vec16 b) { return {_mm512_min_ps(a.v, b.v)}; }
+HVL_VEC Vec16 fma(Vec16 a, Vec16 b, Vec16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+HVL_VEC Vec16 fms(Vec16 a, Vec16 b, Vec16 c) { return {_mm512_fmsub_ps(a.v, b.v, c.v)}; }
+HVL_VEC Vec16 abs(Vec16 a) { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v)}; }
+
+HVL_VEC Vec16 copysign(Vec16 magnitude, Vec16 sign) {
+  return {_mm512_or_ps(abs(magnitude).v, _mm512_and_ps(_mm512_set1_ps(-0.0f), sign.v))};
+}
+
+HVL_VEC Vec16 first_n(Vec16 a, int n, Vec16 fill) { return {_mm512_mask_mov_ps(fill.v, mask_n(n), a.v)}; }
+
+HVL_VEC Vec16 scale_exp2(Vec16 p, Vec16 n) { return {_mm512_scalef_ps(p.v, n.v)}; }
+
+HVL_VEC float merge_add(Vec16 a) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+HVL_VEC float merge_max(Vec16 a) {
+  const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+HVL_VEC float scalar_sqrt(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+
+HVL_VEC Vec16 load_half(const uint16_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+
+HVL_VEC Vec16 load_half_n(const uint16_t* p, int n) { return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask_n(n), p))}; }
+
+HVL_VEC void store_half(uint16_t* p, Vec16 x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+HVL_VEC void store_half_n(uint16_t* p, Vec16 x, int n) {
+  _mm256_mask_storeu_epi16(p, mask_n(n), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+}  // namespace hvl::vec16_avx512
+
+namespace hvl {
+namespace vec = vec16_avx512;
+}
