@@ -37,7 +37,8 @@ def decode_bytes(config: Config) -> int:
     for name, spec in expected_tensors(config).items():
         if spec.kind == "linear" and (name == head or name.startswith("model.language_model.layers.")):
             rows, cols = spec.shape
-            size += rows * cols * spec.bits // 8 + rows * spec.groups * 2  # a float16 scale for each group
+            size += rows * cols * spec.bits // 8
+            size += rows * cols // spec.engine_group * 2  # a float16 scale for each group
     return size
 
 
@@ -50,8 +51,8 @@ def bench(
     """
     if min(prompt_tokens, new_tokens, repeat) < 1 or prompt_tokens + new_tokens > engine.context_length:
         raise ValueError(
-            f"{prompt_tokens} prompt and {new_tokens} new tokens, {repeat} times: expected at least 1 of each and at most "
-            f"{engine.context_length} tokens together"
+            f"{prompt_tokens} prompt and {new_tokens} new tokens, {repeat} times: expected at least 1 of each and "
+            f"at most {engine.context_length} tokens together"
         )
     steps = tqdm(total=3 + len(engine.branches), desc="bench", disable=None if progress else True, leave=False)
     threads = engine.model.threads

@@ -30,9 +30,10 @@ class Turn:
 class Chat:
     """Several turns on one KV cache: of every prompt only what the cache does not hold yet is prefilled.
 
-    When the context is full the oldest turns are dropped, the system message stays, and what is left is prefilled anew;
-    `dropped_turns` counts them. A single turn that does not fit is a ValueError and leaves the chat as it was. So does a
-    turn that fails or is cancelled. Thinking is left out of later turns' prompts. One chat serves one caller at a time.
+    When the context is full the oldest turns are dropped, the system message stays, and what is left is prefilled
+    anew; `dropped_turns` counts them. A single turn that does not fit is a ValueError and leaves the chat as it was.
+    So does a turn that fails or is cancelled. Thinking is left out of later turns' prompts. One chat serves one caller
+    at a time.
     """
 
     def __init__(self, engine: Engine, system: str | None = None, **options: Any) -> None:

@@ -1,7 +1,7 @@
 """The command line: generate, chat, convert, info, bench.
 
-Exit codes: 0 done; 1 failed, or the answer was not the expected one; 2 usage or bad input; 130 interrupted. Errors are one
-line on stderr (HVL_DEBUG=1 shows the traceback).
+Exit codes: 0 done; 1 failed, or the answer was not the expected one; 2 usage or bad input; 130 interrupted. Errors are
+one line on stderr (HVL_DEBUG=1 shows the traceback).
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def _add_generation(parser: argparse.ArgumentParser) -> None:
 
 
 _GENERATION = (
-    "branch", "scale", "min_scale", "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed",
-    "stop", "logprobs", "thinking", "max_visual_tokens", "max_pixels",
+    "branch", "scale", "min_scale", "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
+    "seed", "stop", "logprobs", "thinking", "max_visual_tokens", "max_pixels",
 )  # fmt: skip
 
 

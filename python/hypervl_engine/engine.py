@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .checkpoint import Checkpoint, open_checkpoint
-from .generation import GenerationConfig, Result, Score
+from .generation import GenerationConfig, Result, Score, eos_token_ids
 from .images import DEFAULT_MAX_PIXELS, Rgb, load_images
 from .machine import usable_cores
 from .prompt import Picture, Prompt, Scale, check_context, check_scale, check_visual_tokens, expand, make_picture
@@ -46,8 +46,8 @@ def load(
     (faster). context_length: tokens a session can hold, default 4096 or what the model was made for, if that is less.
     cache_dir: where the weights packed for this machine are kept. progress: show a bar while packing.
 
-    Raises FileNotFoundError when there is no such folder, CheckpointError when it is not a usable checkpoint, ValueError
-    for other arguments out of range.
+    Raises FileNotFoundError when there is no such folder, CheckpointError when it is not a usable checkpoint,
+    ValueError for other arguments out of range.
     """
     if threads is not None and not 1 <= threads <= 1024:
         raise ValueError(f"threads is {threads}: expected 1 to 1024")
@@ -64,7 +64,7 @@ def load(
     generation = checkpoint.generation_config
     # A big tokenizer takes half a second to read; the weights are mapped or packed meanwhile.
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(Tokenizer, checkpoint.folder, checkpoint.parsed_config, generation.eos_token_ids)
+        reading = pool.submit(Tokenizer, checkpoint.folder, checkpoint.parsed_config, eos_token_ids(generation))
         weights = checkpoint.open_weights(cache_dir=cache_dir, progress=progress)
         tokenizer = reading.result()
     model = _core.Model(
@@ -78,10 +78,15 @@ def load(
 
 
 class Engine:
-    """A loaded model. Immutable and thread-safe: calls from several threads run side by side, each in its own session."""
+    """A loaded model. Immutable and thread-safe: calls from several threads run side by side, each in its session."""
 
     def __init__(
-        self, checkpoint: Checkpoint, model: _core.Model, tokenizer: Tokenizer, context_length: int, activation_bits: int
+        self,
+        checkpoint: Checkpoint,
+        model: _core.Model,
+        tokenizer: Tokenizer,
+        context_length: int,
+        activation_bits: int,
     ) -> None:
         """Use `load`."""
         self.config = checkpoint.parsed_config
@@ -99,10 +104,11 @@ class Engine:
         """Answers a prompt about an image, and returns when the answer is complete.
 
         image: anything `load_image` reads, a list of such, or None for text only. prompt: may be empty with an image.
-        branch: one of `engine.branches`. scale: "auto" (the model chooses) or a number in (0, 1]; min_scale: a floor for
-        "auto". max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, logprobs, thinking: as in
-        GenerationConfig; those not given come from `config`, or without it from `engine.generation_config`.
-        system: a system message. max_visual_tokens, max_pixels: caps over all images and of each one.
+        branch: one of `engine.branches`. scale: "auto" (the model chooses) or a number in (0, 1]; min_scale: a floor
+        for "auto". max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, logprobs,
+        thinking: as in GenerationConfig; those not given come from `config`, or without it from
+        `engine.generation_config`. system: a system message. max_visual_tokens, max_pixels: caps over all images and
+        of each one.
 
         Raises ValueError (an argument or image is not valid; the prompt does not fit the context), FileNotFoundError,
         CancelledError, KeyboardInterrupt; the engine stays usable after each of them.
@@ -176,7 +182,10 @@ class Engine:
         max_visual_tokens: int | None = None,
         max_pixels: int | None = None,
     ) -> Score:
-        """How likely the model finds `answer`, token by token. Raises as `generate` does; an empty answer is a ValueError."""
+        """How likely the model finds `answer`, token by token.
+
+        Raises as `generate` does; an empty answer is a ValueError.
+        """
         branch = self.check_branch(branch)
         answer_ids, offsets = self.tokenizer.encode_with_offsets(answer)
         if not answer_ids:
@@ -329,10 +338,6 @@ class _SessionPool:
         session = session or new_session()
         session.reset_stats()
         return self.watch(session)
-
-    def new_session(self) -> _core.Session:
-        """A KV cache, arena and random state of one's own; the engine's calls take theirs from a pool."""
-        return _core.Session(self.model, self.context_length)
 
     def watch(self, session: _core.Session) -> Call:
         """A call on a session that stays with its owner (see `forget`)."""

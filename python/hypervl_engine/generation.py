@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from .errors import CheckpointError
+
 FinishReason = Literal["stop", "length", "context"]
 MAX_TOP_LOGPROBS = 1000
 
@@ -58,15 +60,33 @@ class GenerationConfig:
 
     @classmethod
     def from_checkpoint(cls, values: dict[str, Any]) -> GenerationConfig:
-        """The defaults a generation_config.json asks for; like transformers, it samples only where `do_sample` is true."""
-        known = {f.name for f in fields(cls)} - {"stop", "logprobs", "thinking", "seed"}
+        """The defaults a generation_config.json asks for; as in transformers, it samples only if `do_sample` is true.
+
+        Raises CheckpointError for values out of range.
+        """
+        own = {"stop", "logprobs", "thinking", "seed"}
+        known = {f.name for f in fields(cls)} - own
         chosen = {name: value for name, value in values.items() if name in known and value is not None}
         if not values.get("do_sample", False):
             for name in ("temperature", "top_k", "top_p", "min_p"):
                 chosen.pop(name, None)
         elif "temperature" not in chosen:
             chosen["temperature"] = 1.0
-        return cls(**chosen)
+        try:
+            return cls(**chosen)
+        except ValueError as error:
+            raise CheckpointError(f"generation_config.json: {error}") from None
+
+
+def eos_token_ids(generation_config: dict[str, Any]) -> tuple[int, ...]:
+    """The ids that end a sequence, as a generation_config.json has them; () when it names none."""
+    value = generation_config.get("eos_token_id")
+    ids = tuple(value) if isinstance(value, list) else () if value is None else (value,)
+    if any(isinstance(i, bool) or not isinstance(i, int) or i < 0 for i in ids):
+        raise CheckpointError(
+            f"generation_config.json: eos_token_id is {value!r}: expected a token id or a list of them"
+        )
+    return ids
 
 
 def _check_int(name: str, value: object, low: int, high: int) -> None:
@@ -77,7 +97,8 @@ def _check_int(name: str, value: object, low: int, high: int) -> None:
 def _check_float(name: str, value: object, low: float, high: float, low_open: bool = False) -> None:
     good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(float(value))
     if not good or not low <= float(value) <= high or (low_open and float(value) == low):  # type: ignore[arg-type]
-        raise ValueError(f"{name} is {value!r}: expected a number {'above' if low_open else 'from'} {low:g} to {high:g}")
+        least = f"{'above' if low_open else 'from'} {low:g}"
+        raise ValueError(f"{name} is {value!r}: expected a number {least} to {high:g}")
 
 
 @dataclass(frozen=True)
@@ -117,8 +138,8 @@ class Result:
 
     tokens: sampled ids in order, without the end-of-sequence token, stop strings' tokens included. logprobs: of each
     token, the natural logarithm of its probability among all tokens at temperature 1, after the repetition penalty and
-    before any filter. top_logprobs: as many (id, logprob) of each place as `logprobs` asked for, best first. finish_reason: "stop" (end of
-    sequence or stop string), "length" (max_new_tokens) or "context" (the context is full).
+    before any filter. top_logprobs: as many (id, logprob) of each place as `logprobs` asked for, best first.
+    finish_reason: "stop" (end of sequence or stop string), "length" (max_new_tokens) or "context" (the context is full).
     """
 
     text: str

@@ -30,8 +30,8 @@ def load_image(source: ImageSource, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     axis cannot be one of channels and the other can, the other order is taken. Transparency is laid over white, the
     EXIF orientation is applied, of an animation the first frame is read.
 
-    Raises FileNotFoundError for a path that is not there and ValueError for everything that is not such a picture or has
-    more than `max_pixels` pixels.
+    Raises FileNotFoundError for a path that is not there and ValueError for everything that is not such a picture or
+    has more than `max_pixels` pixels.
     """
     if max_pixels < 1:
         raise ValueError(f"max_pixels is {max_pixels}: expected at least 1")
@@ -209,7 +209,9 @@ def _unit_floats(values: NDArray[Any], what: str) -> Rgb:
             f"{what} has values from {low:g} to {high:g}: expected floats from 0 to 1 without NaN; "
             "divide 0..255 by 255, or undo the normalisation"
         )
-    return (values.astype(np.float64 if values.dtype == np.float64 else np.float32) * 255.0 + 0.5).astype(np.uint8)
+    wide: NDArray[Any] = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
+    rounded: Rgb = np.floor(np.multiply(wide, 255.0) + 0.5).astype(np.uint8)
+    return rounded
 
 
 def _three(grey: NDArray[np.uint8]) -> Rgb:

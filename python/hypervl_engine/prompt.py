@@ -58,7 +58,7 @@ def _inside_image(key: object) -> bool:
 def check_scale(scale: Scale, min_scale: float | None) -> None:
     """ValueError unless scale is "auto" or in (0, 1] and min_scale, where given, is in (0, 1] and not above scale."""
     for name, value in (("scale", scale), ("min_scale", min_scale)):
-        if value is None or (name == "scale" and value == "auto"):
+        if (name == "min_scale" and value is None) or (name == "scale" and value == "auto"):
             continue
         number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
         if not number or not math.isfinite(float(value)) or not 0.0 < float(value) <= 1.0:
@@ -87,13 +87,17 @@ def check_visual_tokens(model: _core.Model, pictures: Sequence[Picture], limit: 
         return
     for step in range(19, 0, -1):
         scale = step * 0.05
-        sizes = (model.plan_image(*p.rgb.shape[:2], min(scale, p.scale))["visual_tokens"] for p in pictures)
-        if sum(sizes) <= limit:
+        if sum(_visual_tokens(model, picture.rgb, min(scale, picture.scale)) for picture in pictures) <= limit:
             advice = f"scale={scale:.2f} would fit"
             break
     else:
         advice = "no scale from 0.05 on would fit"
     raise ValueError(f"{total} visual tokens, max_visual_tokens is {limit}: {advice}")
+
+
+def _visual_tokens(model: _core.Model, rgb: Rgb, scale: float) -> int:
+    height, width = rgb.shape[:2]
+    return model.plan_image(height, width, scale)["visual_tokens"]
 
 
 def expand(ids: Sequence[int], image_token_id: int, pictures: Sequence[Picture]) -> Prompt:
@@ -126,7 +130,7 @@ def check_context(prompt: Prompt, context_length: int) -> None:
         return
     visual = sum(len(picture.token_ids) for picture in prompt.pictures)
     raise ValueError(
-        f"the prompt has {len(prompt.ids)} tokens ({visual} of them for {len(prompt.pictures)} images), the context holds "
-        f"{context_length} and one must be left for the answer: shorten it, lower the scale, or load the model with a "
-        "larger context_length"
+        f"the prompt has {len(prompt.ids)} tokens ({visual} of them for {len(prompt.pictures)} images), the context "
+        f"holds {context_length} and one must be left for the answer: shorten it, lower the scale, or load the model "
+        "with a larger context_length"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 from jinja2 import sandbox
+from jinja2.exceptions import SecurityError
 
 from .errors import CheckpointError
 
@@ -32,7 +33,7 @@ class _Environment(sandbox.ImmutableSandboxedEnvironment):
 
     def check(self) -> None:
         if time.monotonic() > self.deadline:
-            raise sandbox.SecurityError(f"it ran for more than {MAX_SECONDS:g} seconds")
+            raise SecurityError(f"it ran for more than {MAX_SECONDS:g} seconds")
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         self.check()
@@ -41,7 +42,7 @@ class _Environment(sandbox.ImmutableSandboxedEnvironment):
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         self.check()
         if operator == "**" or not (isinstance(left, int | float) and isinstance(right, int | float)):
-            raise sandbox.SecurityError(f"operator {operator} is only there for small numbers")
+            raise SecurityError(f"operator {operator} is only there for small numbers")
         return super().call_binop(context, operator, left, right)
 
 
@@ -78,7 +79,7 @@ class ChatTemplate:
                 environment.check()
                 size += len(piece)
                 if size > MAX_OUTPUT_CHARS:
-                    raise sandbox.SecurityError(f"it wrote more than {MAX_OUTPUT_CHARS} characters")
+                    raise SecurityError(f"it wrote more than {MAX_OUTPUT_CHARS} characters")
                 pieces.append(piece)
         except TemplateRaisedError:
             raise

@@ -77,7 +77,7 @@ class Tokenizer:
         return self.encode_with_offsets(text)[0]
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids, and of each the characters [start, end) of `text` it stands for (a token inside a character: all of it)."""
+        """Ids, and of each the characters [start, end) of `text` that it is a part of."""
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""`python -m hypervl_engine.demo`: the demo model answers questions about pictures; exit code 1 when it answers badly."""
+"""`python -m hypervl_engine.demo`: the demo model answers questions about pictures; exit code 1 if it answers badly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import ask
 def main() -> int:
     """Runs the demo and returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m hypervl_engine.demo", description=__doc__)
-    parser.add_argument("--seed", type=int, help=f"draw {ask.FRESH_IMAGES} fresh held-out pictures instead of the bundled")
+    parser.add_argument("--seed", type=int, help=f"draw {ask.FRESH_IMAGES} fresh held-out pictures instead")
     parser.add_argument("--model", metavar="FOLDER", help="another checkpoint")
     parser.add_argument("--branch", help="vision branch (default: the checkpoint's)")
     parser.add_argument("--threads", type=int)

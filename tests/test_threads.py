@@ -1,0 +1,200 @@
+"""Several threads, forks, torch in the same process, cancelling and interrupting."""
+
+import os
+import signal
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypervl_engine import CancelledError, load
+
+PROMPTS = ["what is it?", "hello", "how many shapes?", "count to ten, please", "x"]
+
+
+def answers(engine, picture, **options):
+    return [engine.generate(picture, prompt, max_new_tokens=8, **options).tokens for prompt in PROMPTS]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_the_same_bits_for_any_number_of_threads(tiny, engine, picture, threads):
+    other = load(tiny, threads=threads, progress=False)
+    for branch in engine.branches:
+        np.testing.assert_array_equal(other.encode(picture, branch, 1.0), engine.encode(picture, branch, 1.0))
+    mine, theirs = (
+        [e.generate(picture, p, max_new_tokens=8, scale=1.0) for p in PROMPTS[:2]] for e in (engine, other)
+    )
+    assert [r.tokens for r in mine] == [r.tokens for r in theirs]
+    assert [r.logprobs for r in mine] == [r.logprobs for r in theirs]
+
+
+def test_concurrent_calls_do_not_disturb_each_other(engine, picture):
+    expected = answers(engine, picture)
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda _: answers(engine, picture), range(8)):
+            assert got == expected
+
+
+def test_concurrent_kinds_of_calls(engine, picture):
+    expected = (answers(engine, picture), engine.score(picture, "a", "bc").logprobs, engine.encode(picture).tobytes())
+
+    def chat(_):
+        talk = engine.chat(max_new_tokens=4)
+        return [talk.ask("a", picture).tokens, talk.ask("b").tokens]
+
+    with ThreadPoolExecutor(4) as pool:
+        chats = [pool.submit(chat, n) for n in range(2)]
+        scores = [pool.submit(lambda: engine.score(picture, "a", "bc").logprobs) for _ in range(2)]
+        encodings = [pool.submit(lambda: engine.encode(picture).tobytes()) for _ in range(2)]
+        texts = [pool.submit(answers, engine, picture) for _ in range(2)]
+        assert {str(f.result()) for f in chats} == {str(chat(0))}
+        assert [f.result() for f in scores] == [expected[1]] * 2
+        assert [f.result() for f in encodings] == [expected[2]] * 2
+        assert [f.result() for f in texts] == [expected[0]] * 2
+
+
+def test_streams_side_by_side_in_one_thread(engine, picture):
+    expected = [engine.generate(picture, p, max_new_tokens=8).text for p in PROMPTS]
+    streams = [engine.stream(picture, p, max_new_tokens=8) for p in PROMPTS]
+    texts = [""] * len(streams)
+    running = list(range(len(streams)))
+    while running:
+        for n in list(running):
+            piece = next(streams[n], None)
+            if piece is None:
+                running.remove(n)
+            else:
+                texts[n] += piece
+    assert texts == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_fork(engine, picture):
+    expected = answers(engine, picture)
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forking with threads: the point here
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(120)
+            os.write(write, str(answers(engine, picture)).encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        got = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0
+    assert got == str(expected)
+    assert answers(engine, picture) == expected
+
+
+def test_fork_while_another_thread_generates(engine, picture):
+    expected = engine.generate(picture, "hello", max_new_tokens=4).tokens
+    going = threading.Event()
+    stop = threading.Event()
+
+    def busy():
+        while not stop.is_set():
+            engine.generate(picture, "hello", max_new_tokens=4)
+            going.set()
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        going.wait(60)
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(120)
+                good = engine.generate(picture, "hello", max_new_tokens=4).tokens == expected
+                os._exit(0 if good else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_torch_in_the_same_process(engine, picture):
+    torch = pytest.importorskip("torch")
+    expected = answers(engine, picture)
+    weights = torch.ones(300, 300)
+    stop = threading.Event()
+
+    def multiply():
+        while not stop.is_set():
+            (weights @ weights).sum().item()
+
+    thread = threading.Thread(target=multiply)
+    thread.start()
+    try:
+        assert answers(engine, torch.from_numpy(picture).permute(2, 0, 1)) == expected
+    finally:
+        stop.set()
+        thread.join()
+    assert float((weights @ weights)[0, 0]) == 300.0
+
+
+def long_call(engine, **options):
+    """A call that would take minutes: many long answers of a random model."""
+    image = np.zeros((1024, 1024, 3), np.uint8)
+    while True:
+        engine.generate(image, "hello", scale=1.0, max_new_tokens=2000, **options)
+
+
+def test_cancel_from_another_thread(engine, picture):
+    expected = answers(engine, picture)
+    for delay in (0.0, 0.003, 0.05, 0.2):
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(long_call, engine)
+            time.sleep(delay)
+            start = time.perf_counter()
+            while not call.done() and time.perf_counter() - start < 30:
+                engine.cancel()  # repeated: the thread may be between two calls, or not have begun
+                time.sleep(0.001)
+            with pytest.raises(CancelledError):
+                call.result(30)
+            assert time.perf_counter() - start < 5
+    assert answers(engine, picture) == expected
+
+
+def test_cancel_of_one_stream_leaves_others(engine, picture):
+    one, other = (engine.stream(picture, "hello", max_new_tokens=8) for _ in range(2))
+    next(one)
+    one.cancel()
+    with pytest.raises(CancelledError):
+        list(one)
+    assert "".join(other) == engine.generate(picture, "hello", max_new_tokens=8).text
+    one.cancel()  # too late: does nothing
+    assert engine.generate(picture, "hello", max_new_tokens=8).tokens == other.result.tokens
+
+
+@pytest.mark.parametrize("what", ["generate", "encode", "prefill"])
+def test_keyboard_interrupt(engine, picture, what):
+    expected = answers(engine, picture)
+    image = np.zeros((2048, 2048, 3), np.uint8)
+    session = engine.new_session()
+    ids = np.ones(engine.context_length - 1, np.int32)
+
+    def work():
+        while True:
+            if what == "generate":
+                engine.generate(picture, "hello", max_new_tokens=2000)
+            elif what == "encode":
+                engine.encode(image, "large", 1.0)
+            else:
+                session.reset()
+                session.prefill(ids)
+
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert time.perf_counter() - start < 5
+    timer.join()
+    assert answers(engine, picture) == expected
