@@ -160,7 +160,7 @@ class ScriptedModel:
 
     def plan_image(self, height, width, scale):
         tokens = max(1, round(height * scale) // 16) * max(1, round(width * scale) // 16)
-        return {"resized": (height, width), "tile_grid": (1, 1), "tiles": 1, "visual_tokens": tokens, "thumbnail": False}
+        return {"resized": (height, width), "tile_grid": (1, 1), "tiles": 1, "visual_tokens": tokens}
 
     def image_token_ids(self, height, width, scale):
         count = self.plan_image(height, width, scale)["visual_tokens"]

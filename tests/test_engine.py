@@ -123,7 +123,7 @@ def test_samples_follow_the_distribution(engine, options):
     draws = 20000
     seen = Counter(session.sample(**options)["id"] for _ in range(draws))
     assert all(expected[i] > 0 for i in seen), "a filtered token was drawn"
-    # Chi-square over cells expected at least ten times; the rest is one cell. The statistic has mean df, s.d. sqrt(2 df).
+    # Chi-square over cells expected at least ten times, the rest in one; its mean is the freedom f, its s.d. sqrt(2 f).
     often = np.flatnonzero(expected * draws >= 10)
     observed = np.array([seen[int(i)] for i in often] + [draws - sum(seen[int(i)] for i in often)], float)
     wanted = np.array([*expected[often], max(0.0, 1 - expected[often].sum())]) * draws

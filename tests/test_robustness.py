@@ -99,8 +99,8 @@ def test_empty_and_odd_prompts(engine, picture):
 
 
 @given(
-    st.text(max_size=30), st.integers(1, 90), st.integers(1, 90), st.floats(0.05, 1.0), st.sampled_from(["base", "large"]),
-    st.integers(0, 3),
+    st.text(max_size=30), st.integers(1, 90), st.integers(1, 90), st.floats(0.05, 1.0),
+    st.sampled_from(["base", "large"]), st.integers(0, 3),
 )  # fmt: skip
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_anything_reasonable_answers(engine, prompt, height, width, scale, branch, seed):
@@ -140,10 +140,9 @@ def test_the_compiled_session_checks_its_arguments(engine, picture):
         lambda: engine.model.plan_image(0, 100, 1.0),
         lambda: engine.model.image_token_ids(100, -1, 1.0),
     ]
-    for number, call in enumerate(bad):
+    for call in bad:
         with pytest.raises((ValueError, TypeError)):
             call()
-            pytest.fail(f"call {number} raised nothing")
     session.prefill(text)
     for options in ({"temperature": -1.0}, {"temperature": np.nan}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": np.nan},
                     {"min_p": 2.0}, {"repetition_penalty": 0.0}, {"logprobs": -1}):  # fmt: skip
@@ -177,7 +176,7 @@ def test_files_cut_short(edited):
         whole = path.read_bytes()
         for size in (0, 1, len(whole) // 2, len(whole) - 1):
             path.write_bytes(whole[:size])
-            with pytest.raises(CheckpointError, match="."):
+            with pytest.raises(CheckpointError, match=name):
                 load(folder, progress=False)
         path.write_bytes(whole)
     load(folder, progress=False)

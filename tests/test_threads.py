@@ -75,7 +75,7 @@ def test_fork(engine, picture):
     expected = answers(engine, picture)
     read, write = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forking with threads: the point here
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forking with threads
         child = os.fork()
     if child == 0:
         status = 1

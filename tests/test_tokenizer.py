@@ -5,14 +5,13 @@ import json
 import pytest
 from hypervl_engine import CheckpointError
 from hypervl_engine.template import ChatTemplate
-from hypervl_engine.tokenizer import Detokenizer, ImagePart, Message, TokenPart, Tokenizer
+from hypervl_engine.tokenizer import Detokenizer, ImagePart, Message, Tokenizer, TokenPart
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 MARKS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<think>", "</think>")
-texts = st.lists(st.one_of(st.text(max_size=8), st.sampled_from([*MARKS, "<|im_", "start|>", "\n", " "])), max_size=8).map(
-    "".join
-)
+pieces = st.one_of(st.text(max_size=8), st.sampled_from([*MARKS, "<|im_", "start|>", "\n", " "]))
+texts = st.lists(pieces, max_size=8).map("".join)
 
 
 def ids_of(tokenizer, *names):
@@ -63,7 +62,8 @@ def test_user_text_never_becomes_special(small_tokenizer, system, user):
 
 def test_token_parts_go_in_as_they_are(small_tokenizer):
     odd = (*small_tokenizer.encode("he"), *small_tokenizer.encode("llo"), 3)
-    ids = small_tokenizer.prompt([Message("user", ("a",)), Message("assistant", (TokenPart(odd),)), Message("user", ("b",))])
+    turns = [Message("user", ("a",)), Message("assistant", (TokenPart(odd),)), Message("user", ("b",))]
+    ids = small_tokenizer.prompt(turns)
     assert str(list(odd))[1:-1] in str(ids)
 
 
@@ -98,7 +98,8 @@ def test_a_character_is_held_until_it_is_whole(small_tokenizer):
 
 def test_special_tokens_are_not_shown(small_tokenizer):
     stream = Detokenizer(small_tokenizer)
-    ids = [*small_tokenizer.encode("a"), *ids_of(small_tokenizer, "<|im_end|>", "<think>"), *small_tokenizer.encode("b")]
+    marks = ids_of(small_tokenizer, "<|im_end|>", "<think>")
+    ids = [*small_tokenizer.encode("a"), *marks, *small_tokenizer.encode("b")]
     assert "".join(stream.push(i) for i in ids) == "a<think>b" == small_tokenizer.decode(ids)
 
 

@@ -139,7 +139,7 @@ class Result:
     tokens: sampled ids in order, without the end-of-sequence token, stop strings' tokens included. logprobs: of each
     token, the natural logarithm of its probability among all tokens at temperature 1, after the repetition penalty and
     before any filter. top_logprobs: as many (id, logprob) of each place as `logprobs` asked for, best first.
-    finish_reason: "stop" (end of sequence or stop string), "length" (max_new_tokens) or "context" (the context is full).
+    finish_reason: "stop" (end of sequence or stop string), "length" (max_new_tokens) or "context" (no room is left).
     """
 
     text: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -57,15 +56,17 @@ def _inside_image(key: object) -> bool:
 
 def check_scale(scale: Scale, min_scale: float | None) -> None:
     """ValueError unless scale is "auto" or in (0, 1] and min_scale, where given, is in (0, 1] and not above scale."""
-    for name, value in (("scale", scale), ("min_scale", min_scale)):
-        if (name == "min_scale" and value is None) or (name == "scale" and value == "auto"):
-            continue
-        number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
-        if not number or not math.isfinite(float(value)) or not 0.0 < float(value) <= 1.0:
-            auto = '"auto" or ' if name == "scale" else ""
-            raise ValueError(f"{name} is {value!r}: expected {auto}a number above 0 and at most 1")
+    if scale != "auto" and not _is_share(scale):
+        raise ValueError(f'scale is {scale!r}: expected "auto" or a number above 0 and at most 1')
+    if min_scale is not None and not _is_share(min_scale):
+        raise ValueError(f"min_scale is {min_scale!r}: expected a number above 0 and at most 1")
     if min_scale is not None and scale != "auto" and float(scale) < min_scale:
         raise ValueError(f"scale {scale} is below min_scale {min_scale}: give one of the two")
+
+
+def _is_share(value: object) -> bool:
+    """True for a number in (0, 1]; NaN is in no range."""
+    return isinstance(value, int | float | np.floating) and not isinstance(value, bool) and 0.0 < float(value) <= 1.0
 
 
 def make_picture(
