@@ -94,7 +94,8 @@ void quantize_groups(const float* weight, int64_t rows, int64_t cols, int32_t bi
   const Range range = bits == 4 ? Range{-8.0f, 7.0f} : Range{-128.0f, 127.0f};
   const int64_t groups = cols / group_size;
   std::atomic<int64_t> bad{-1};
-  parallel_ranges(static_cast<size_t>(rows), 8, [&](size_t begin, size_t end) {
+  const size_t smallest = static_cast<size_t>(std::max<int64_t>(1, (int64_t(1) << 16) / std::max<int64_t>(1, cols)));
+  parallel_ranges(static_cast<size_t>(rows), smallest, [&](size_t begin, size_t end) {
     for (int64_t group = int64_t(begin) * groups; group < int64_t(end) * groups; ++group) {
       const float* x = weight + group * group_size;
       const float top = largest_magnitude(x, group_size);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -85,7 +86,9 @@ void WeightPacker::write_linear(const std::string& name, const int32_t* words, i
   }
   uint8_t* dst = memory_.data() + s.offset;
   std::atomic<bool> exact{true};
-  parallel_ranges(static_cast<size_t>(linear_row_blocks(w)), 8, [&](size_t begin, size_t end) {
+  // Starting a thread costs about as much as packing 100 KB.
+  const size_t smallest = std::max<size_t>(1, (size_t(1) << 20) / linear_block_bytes(w));
+  parallel_ranges(static_cast<size_t>(linear_row_blocks(w)), smallest, [&](size_t begin, size_t end) {
     if (!pack_linear_words(words, words_per_row, scales, scale_cols, w, dst, static_cast<int32_t>(begin), static_cast<int32_t>(end))) {
       exact = false;
     }

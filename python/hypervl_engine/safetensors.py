@@ -7,6 +7,7 @@ makes float32 of it.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -141,7 +142,12 @@ class SafetensorsFile:
             at = info.end
         if at != size:
             raise CheckpointError(f"{self.path}: expected a file of {at} bytes by its header, got {size}")
-        self._bytes: NDArray[np.uint8] | None = None
+        self._bytes: np.memmap[Any, np.dtype[np.uint8]] | None = None
+
+    def release(self) -> None:
+        """Let go of the memory of what has been read; it is read again when touched."""
+        if self._bytes is not None:
+            self._bytes._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def array(self, name: str) -> NDArray[Any]:
         """The tensor as stored (BF16 as uint16), read-only. KeyError when there is none."""
@@ -199,6 +205,11 @@ class SafetensorsFolder(Mapping[str, TensorInfo]):
     def array(self, name: str) -> NDArray[Any]:
         """The tensor as stored (BF16 as uint16), read-only. KeyError when there is none."""
         return self._file_of[name].array(name)
+
+    def release(self) -> None:
+        """Let go of the memory of what has been read."""
+        for file in {id(f): f for f in self._file_of.values()}.values():
+            file.release()
 
     def floats(self, name: str) -> NDArray[np.float32]:
         """The tensor as float32. CheckpointError when it is not F32, F16 or BF16."""
