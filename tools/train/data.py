@@ -25,7 +25,8 @@ def _load_render() -> Any:
     """The renderer, by its file: importing the package would need the compiled engine."""
     path = Path(__file__).resolve().parents[2] / "python/hypervl_engine/demo/render.py"
     spec = importlib.util.spec_from_file_location("hypervl_demo_render", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -109,7 +110,8 @@ def _draw(rng: np.random.Generator, weights: dict[Any, float]) -> Any:
     return keys[int(rng.choice(len(keys), p=p / p.sum()))]
 
 
-def _element(rng: np.random.Generator, mix: Mix, bucket: tuple[int, int], split: str, ease: float) -> tuple[Any, tuple[int, int]]:
+def _element(rng: np.random.Generator, mix: Mix, bucket: tuple[int, int], split: str,
+             ease: float) -> tuple[Any, tuple[int, int]]:
     """One picture for the bucket and the size to shrink it to."""
     family = _draw(rng, mix.families)
     size = (bucket[0] - int(rng.integers(0, 16)), bucket[1] - int(rng.integers(0, 16)))
@@ -129,7 +131,8 @@ def _element(rng: np.random.Generator, mix: Mix, bucket: tuple[int, int], split:
     return render.sample(seed, split, family, layout=(size[0] / e, size[1] / e, zoom), ease=ease), size
 
 
-def make_batch(chat: Chat, mix: Mix, seed: int, step: int, split: str = "train", single: bool = False) -> dict[str, Any]:
+def make_batch(chat: Chat, mix: Mix, seed: int, step: int, split: str = "train",
+               single: bool = False) -> dict[str, Any]:
     """The batch of a step. single: one question a picture (evaluation)."""
     rng = np.random.default_rng([seed, step, 1 if split == "heldout" else 0])
     bucket = (_draw(rng, mix.widths), _draw(rng, mix.heights))

@@ -1,7 +1,7 @@
 """Held-out accuracy in torch by branch, family and kind, on natural pictures at a chosen, oracle or automatic scale.
 
-`python -m tools.train.measure --count 400 --scale auto --quantized`. The engine's own measurement is the one that counts
-(tools/measure_demo.py); this one follows training and makes the VRC's labels.
+`python -m tools.train.measure --count 400 --scale auto --quantized`. The engine's own
+measurement is the one that counts; this one follows training and makes the VRC's labels.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def main() -> None:
     tokens = [preprocess.visual_tokens(*preprocess.scaled_size(*s.image.size, k))
               for s, k in zip(samples, scales, strict=True)]
     full = [preprocess.visual_tokens(*s.image.size) for s in samples]
-    print(f"scale {args.scale}: mean {np.mean(scales):.3f} s.d. {np.std(scales):.3f}, visual tokens {np.mean(tokens):.1f} "
-          f"of {np.mean(full):.1f} ({100 - 100 * np.sum(tokens) / np.sum(full):.1f} % saved)")
+    print(f"scale {args.scale}: mean {np.mean(scales):.3f} s.d. {np.std(scales):.3f}, "
+          f"visual tokens {np.mean(tokens):.1f} of {np.mean(full):.1f} ({100 - 100 * np.sum(tokens) / np.sum(full):.1f} % saved)")
     for branch in [args.branch] if args.branch else list(model.config.vision):
         jobs = [(s, k, 0) for s, k in zip(samples, scales, strict=True)]
         print(branch, json.dumps(table(samples, answer_all(model, chat, branch, jobs))), flush=True)

@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tools.train.data import Batches, Chat, CLASS_ID, MAX_INDEX, Mix, make_batch
+from tools.train.data import CLASS_ID, MAX_INDEX, Batches, Chat, Mix, make_batch
 from tools.train.model import HyperVL, ModelConfig
 from tools.train.optim import optimizers
 
@@ -42,9 +43,11 @@ class Stage:
 
 
 STAGES = {
-    "align": Stage(Mix(SMALL, {k: v for k, v in TALL.items() if k <= 128}, {"receipt": 0.2, "label": 0.5, "shapes": 0.12, "bars": 0.18},
-                       ease=(0.3, 1.0), ocr=0.5), dense=1.0),
+    "align": Stage(Mix(SMALL, {k: v for k, v in TALL.items() if k <= 128},
+                       {"receipt": 0.2, "label": 0.5, "shapes": 0.12, "bars": 0.18}, ease=(0.3, 1.0), ocr=0.5), dense=1.0),
     "main": Stage(Mix(SMALL, TALL, EVEN, ease=(0.0, 0.8), magnify=(0.85, 1.25), ocr=0.5), dense=0.7),
+    "mixed": Stage(Mix(SMALL, TALL, {"receipt": 0.27, "label": 0.23, "shapes": 0.32, "bars": 0.18}, ease=(0.0, 0.5),
+                       magnify=(0.85, 1.25)), dense=0.6),
     "hard": Stage(Mix(WIDE, TALL, EVEN, ease=(0.0, 0.0), large=0.03, ocr=0.2), dense=0.3),
     "final": Stage(Mix(WIDE, TALL, EVEN, large=0.04, ocr=0.1), final=0.02, dense=0.2, quantized=True),
 }
@@ -92,7 +95,8 @@ def sequence(model: HyperVL, chat: Chat, tokens: list[list[Tensor]], ids: Tensor
     return torch.cat(parts, 1), start
 
 
-def forward(model: HyperVL, chat: Chat, branch: str, batch: dict[str, Any]) -> tuple[Tensor, Tensor, list[list[Tensor]]]:
+def forward(model: HyperVL, chat: Chat, branch: str,
+            batch: dict[str, Any]) -> tuple[Tensor, Tensor, list[list[Tensor]]]:
     """Logits at the answers' tokens (n, vocab), those tokens (n), and the patch features by tile."""
     features, tokens = model.encode(branch, batch["pixels"])
     embeds, start = sequence(model, chat, tokens, batch["ids"])
@@ -109,7 +113,7 @@ def join(features: list[list[Tensor]]) -> Tensor:
 
 @torch.no_grad()
 def evaluate(model: HyperVL, chat: Chat, batches: list[dict[str, Any]]) -> dict[str, float]:
-    """Exact answers by branch, family and kind. Teacher forcing: all tokens right is what greedy decoding gets right."""
+    """Exact answers by branch, family and kind (teacher forced: all tokens right is what greedy decoding gets right)."""
     hits: dict[str, list[float]] = {}
     model.eval()
     for batch in batches:
@@ -126,6 +130,12 @@ def evaluate(model: HyperVL, chat: Chat, batches: list[dict[str, Any]]) -> dict[
                     hits.setdefault(key, []).append(0.0 if bad else 100.0)
     model.train()
     return {k: sum(v) / len(v) for k, v in sorted(hits.items())}
+
+
+def state_of(model: HyperVL, heads: Heads, optims: list[torch.optim.Optimizer], step: int, stage: str) -> dict[str, Any]:
+    """Everything --resume needs."""
+    return {"model": model.state_dict(), "heads": heads.state_dict(), "optims": [o.state_dict() for o in optims],
+            "rng": torch.get_rng_state(), "step": step, "stage": stage}
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -173,7 +183,9 @@ def train(args: argparse.Namespace) -> None:
     branches, began, first = list(config.vision), time.time(), step
     saved = checked = began
     means: dict[str, float] = {}
-    while True:
+    stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
+    while not stop:
         gone = (time.time() - began) / 3600 / args.hours
         if gone >= 1:
             break
@@ -203,15 +215,13 @@ def train(args: argparse.Namespace) -> None:
         if now - checked > args.eval_minutes * 60 or step - first == 100:
             scores = evaluate(model, chat, checks)
             checked = time.time()
-            log.row({"time": time.strftime("%H:%M:%S"), "stage": args.stage, "step": step,
-                     **{k: round(v, 4) for k, v in sorted(means.items())}, **{k: round(v, 1) for k, v in scores.items()}})
+            rounded = {k: round(v, 3) for k, v in [*sorted(means.items()), *scores.items()]}
+            log.row({"time": time.strftime("%H:%M:%S"), "stage": args.stage, "step": step, **rounded})
             print("  held out: " + json.dumps({k: round(v, 1) for k, v in scores.items()}), flush=True)
         if now - saved > args.save_minutes * 60:
             saved = now
-            save(path, {"model": model.state_dict(), "heads": heads.state_dict(), "optims": [o.state_dict() for o in optims],
-                        "rng": torch.get_rng_state(), "step": step, "stage": args.stage})
-    save(path, {"model": model.state_dict(), "heads": heads.state_dict(), "optims": [o.state_dict() for o in optims],
-                "rng": torch.get_rng_state(), "step": step, "stage": args.stage})
+            save(path, state_of(model, heads, optims, step, args.stage))
+    save(path, state_of(model, heads, optims, step, args.stage))
     print("done", args.stage, step, flush=True)
 
 

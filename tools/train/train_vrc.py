@@ -44,7 +44,7 @@ def losses(args: argparse.Namespace) -> None:
                 for scale in LADDER:
                     w, h = preprocess.scaled_size(*s.image.size, scale)
                     e = s.zoom * scale
-                    if preprocess.visual_tokens(w, h) <= MOST_TOKENS and 0.25 <= e:
+                    if preprocess.visual_tokens(w, h) <= MOST_TOKENS and e >= 0.25:
                         jobs.append((s, scale, i))
             rows = [dict[str, list[float]]() for _ in samples]
             branches = ["large", "base"] if args.both else ["large"]
@@ -58,7 +58,7 @@ def losses(args: argparse.Namespace) -> None:
 
 def label(loss: dict[str, list[float]], tolerance: float, slack: float) -> float:
     """The smallest scale from which on the loss stays within (1 + tolerance) * best + slack, up to the best scale."""
-    scales = sorted((float(k) for k in loss))
+    scales = sorted(float(k) for k in loss)
     value = {float(k): float(np.mean(v)) for k, v in loss.items()}
     best = min(scales, key=lambda s: value[s])
     limit = value[best] * (1 + tolerance) + slack

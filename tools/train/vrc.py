@@ -64,7 +64,9 @@ class Conv(nn.Module):
     def fold(self) -> None:
         """Put the batch norm into weight and bias."""
         n = self.normalization
-        assert n is not None and n.running_mean is not None and n.running_var is not None
+        assert n is not None
+        assert n.running_mean is not None
+        assert n.running_var is not None
         factor = n.weight.detach() / (n.running_var + n.eps).sqrt()
         self.convolution.weight.data *= factor.view(-1, 1, 1, 1)
         self.convolution.bias = nn.Parameter(n.bias.detach() - n.running_mean * factor)
