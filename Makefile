@@ -1,6 +1,7 @@
 # make demo [SEED=7]   build, install into .venv, and let the bundled model answer questions about pictures
 # make test            build with the test module, install what the tests need, and run the whole suite
 # make lint            ruff and mypy alone
+# make benchmark       pytest-benchmark over the demo model and the kernels
 PYTHON ?= python3
 VENV ?= .venv
 # What pip is told to install for torch: the CPU build, where pip's configuration knows one. Otherwise name it, with options:
@@ -17,15 +18,15 @@ SOURCES := $(shell find csrc kernels python cmake -type f -not -name '*.pyc' 2>/
 demo: $(VENV)/.installed
 	$(BIN)/python -m hypervl_engine.demo $(if $(SEED),--seed $(SEED))
 
-test: $(VENV)/.installed-test lint
+test: lint
 	$(BIN)/python -m pytest tests kernels $(PYTEST_ARGS)
 
-lint: $(VENV)/.test-requirements
+lint: $(VENV)/.installed-test
 	$(BIN)/ruff check python tests kernels tools
 	$(BIN)/mypy
 
 benchmark: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/benchmarks kernels/*/bench_*.py --benchmark-enable --benchmark-only $(PYTEST_ARGS)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -36,13 +37,11 @@ $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	@touch $@
 
 # torch first and by itself, so that nothing later pulls in another build of it.
-$(VENV)/.test-requirements: $(BIN)/python pyproject.toml
+$(VENV)/.torch: $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --disable-pip-version-check "transformers>=5.0" "pytest>=8" "pytest-benchmark>=5" \
-	  "hypothesis>=6" "compressed-tensors>=0.12" "ruff>=0.14" "mypy>=1.15"
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.test-requirements $(SOURCES)
+$(VENV)/.installed-test: $(VENV)/.torch $(SOURCES)
 	$(BIN)/python -m pip install --disable-pip-version-check --config-settings=cmake.define.HVL_BUILD_TESTING=ON ".[test]"
 	@touch $@ $(VENV)/.installed
 
