@@ -4,13 +4,14 @@ import os
 import signal
 import threading
 import time
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypervl_engine import CancelledError, load
 
+# Newer Pythons warn of forking a process with threads, which is what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 PROMPTS = ["what is it?", "hello", "how many shapes?", "count to ten, please", "x"]
 
 
@@ -70,13 +71,10 @@ def test_streams_side_by_side_in_one_thread(engine, picture):
     assert texts == expected
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_fork(engine, picture):
     expected = answers(engine, picture)
     read, write = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forking with threads
-        child = os.fork()
+    child = os.fork()
     if child == 0:
         status = 1
         try:
