@@ -1,8 +1,8 @@
 // Softmax attention over blocks of query rows and chunks of keys, written once over the vec16 of the including variant.
 //
 // A block is up to 16 query rows that read the same K/V head: one work unit, or, when units are short (decode), the units of several query
-// heads that share it. For each chunk of 256 keys: scores for all rows (register blocks of 4 rows x kWide vectors of keys, summing over
-// d), softmax row by row, then values (register blocks of 4 rows x kWide vectors of d, summing over keys). K/V pass in slices of 64 keys,
+// heads that share it. For each chunk of 256 keys: scores for all rows (register blocks of kRows rows x kWide vectors of keys, summing over
+// d), softmax row by row, then values (register blocks of kRows rows x kWide vectors of d, summing over keys). K/V pass in slices of 64 keys,
 // small enough to stay in the first cache for all rows. How rows and vectors are blocked never changes the order of one element's sum.
 #pragma once
 
@@ -12,9 +12,8 @@
 namespace hvl {
 namespace {
 
-inline constexpr int kRowGroup = 4;
+inline constexpr int kRowGroup = vec::kRows;
 inline constexpr int kSlice = 64;  // keys
-inline constexpr int kSliceVectors = kSlice / 16;
 
 // How K/V elements are read.
 struct FloatSide {
@@ -51,27 +50,27 @@ template <class Side, int R, int W>
 static __attribute__((noinline)) void qk_block(const float* q, const typename Side::Element* k, int32_t head_dim, float scale,
                                                float* scores) {
   Vec16 acc[R][W];
-#pragma GCC unroll 32
+HVL_UNROLL
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 32
+HVL_UNROLL
     for (int w = 0; w < W; ++w) acc[r][w] = vec::zero();
   }
   const int64_t stride = int64_t{head_dim} * 16;
   for (int32_t d = 0; d < head_dim; ++d) {
     Vec16 key[W];
-#pragma GCC unroll 32
+HVL_UNROLL
     for (int w = 0; w < W; ++w) key[w] = Side::load(k + w * stride + d * 16);
-#pragma GCC unroll 32
+HVL_UNROLL
     for (int r = 0; r < R; ++r) {
       const Vec16 query = vec::set1(q[d * R + r]);
-#pragma GCC unroll 32
+HVL_UNROLL
       for (int w = 0; w < W; ++w) acc[r][w] = vec::fma(query, key[w], acc[r][w]);
     }
   }
   const Vec16 factor = vec::set1(scale);
-#pragma GCC unroll 32
+HVL_UNROLL
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 32
+HVL_UNROLL
     for (int w = 0; w < W; ++w) vec::store(scores + r * kAttentionChunk + 16 * w, vec::mul(factor, acc[r][w]));
   }
 }
@@ -95,25 +94,25 @@ template <class Side, int R, int W, bool kTail>
 static __attribute__((noinline)) void pv_block(const float* p, const typename Side::Element* v, int64_t stride, int keys, float* o,
                                                int64_t o_stride, int tail) {
   Vec16 acc[R][W];
-#pragma GCC unroll 32
+HVL_UNROLL
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 32
+HVL_UNROLL
     for (int w = 0; w < W; ++w) acc[r][w] = vec::load(o + r * o_stride + 16 * w);
   }
   for (int key = 0; key < keys; ++key) {
     Vec16 value[W];
-#pragma GCC unroll 32
+HVL_UNROLL
     for (int w = 0; w < W; ++w) value[w] = kTail ? Side::load_n(v + key * stride, tail) : Side::load(v + key * stride + 16 * w);
-#pragma GCC unroll 32
+HVL_UNROLL
     for (int r = 0; r < R; ++r) {
       const Vec16 weight = vec::set1(p[r * kAttentionChunk + key]);
-#pragma GCC unroll 32
+HVL_UNROLL
       for (int w = 0; w < W; ++w) acc[r][w] = vec::fma(weight, value[w], acc[r][w]);
     }
   }
-#pragma GCC unroll 32
+HVL_UNROLL
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 32
+HVL_UNROLL
     for (int w = 0; w < W; ++w) vec::store(o + r * o_stride + 16 * w, acc[r][w]);
   }
 }
@@ -137,24 +136,23 @@ HVL_VEC void pv_vectors(const float* p, const typename Side::Element* v, int64_t
 
 constexpr int wide_for(int rows) { return rows <= 2 ? vec::kWideFewRows : vec::kWide; }
 
-template <class Side>
+// From a group's number of rows (1 .. R) to the code for that number.
+template <class Side, int R>
 HVL_VEC void qk_group(int rows, const float* q, const typename Side::Element* k, int32_t head_dim, float scale, float* scores, int vectors) {
-  switch (rows) {
-    case 1: return qk_vectors<Side, 1, wide_for(1)>(q, k, head_dim, scale, scores, vectors);
-    case 2: return qk_vectors<Side, 2, wide_for(2)>(q, k, head_dim, scale, scores, vectors);
-    case 3: return qk_vectors<Side, 3, wide_for(3)>(q, k, head_dim, scale, scores, vectors);
-    default: return qk_vectors<Side, 4, wide_for(4)>(q, k, head_dim, scale, scores, vectors);
+  if (rows == R) {
+    qk_vectors<Side, R, wide_for(R)>(q, k, head_dim, scale, scores, vectors);
+  } else if constexpr (R > 1) {
+    qk_group<Side, R - 1>(rows, q, k, head_dim, scale, scores, vectors);
   }
 }
 
-template <class Side>
+template <class Side, int R>
 HVL_VEC void pv_group(int rows, const float* p, const typename Side::Element* v, int64_t stride, int keys, float* o, int64_t o_stride,
                       int32_t head_dim) {
-  switch (rows) {
-    case 1: return pv_vectors<Side, 1, wide_for(1)>(p, v, stride, keys, o, o_stride, head_dim);
-    case 2: return pv_vectors<Side, 2, wide_for(2)>(p, v, stride, keys, o, o_stride, head_dim);
-    case 3: return pv_vectors<Side, 3, wide_for(3)>(p, v, stride, keys, o, o_stride, head_dim);
-    default: return pv_vectors<Side, 4, wide_for(4)>(p, v, stride, keys, o, o_stride, head_dim);
+  if (rows == R) {
+    pv_vectors<Side, R, wide_for(R)>(p, v, stride, keys, o, o_stride, head_dim);
+  } else if constexpr (R > 1) {
+    pv_group<Side, R - 1>(rows, p, v, stride, keys, o, o_stride, head_dim);
   }
 }
 
@@ -181,7 +179,7 @@ HVL_VEC void score_slice(AttentionBlock& block, const typename Side::Element* k,
   for (int first = 0; first < block.rows; first += kRowGroup) {
     const int rows = at_most(kRowGroup, block.rows - first);
     const int vectors = (count_keys(block, first, rows, start, kSlice).most + 15) / 16;
-    qk_group<Side>(rows, block.q + first * head_dim, k, head_dim, scale, block.scores + first * kAttentionChunk + base, vectors);
+    qk_group<Side, kRowGroup>(rows, block.q + first * head_dim, k, head_dim, scale, block.scores + first * kAttentionChunk + base, vectors);
   }
 }
 
@@ -195,12 +193,12 @@ HVL_VEC void value_slice(AttentionBlock& block, const typename Side::Element* v,
     const KeyCounts counts = count_keys(block, first, rows, start, kSlice);
     const float* p = block.scores + first * kAttentionChunk + base;
     float* o = block.o + first * o_stride;
-    if (counts.fewest > 0) pv_group<Side>(rows, p, v, stride, counts.fewest, o, o_stride, head_dim);
+    if (counts.fewest > 0) pv_group<Side, kRowGroup>(rows, p, v, stride, counts.fewest, o, o_stride, head_dim);
     if (counts.most == counts.fewest) continue;
     for (int r = 0; r < rows; ++r) {
       const int more = count_keys(block, first + r, 1, start, kSlice).most - counts.fewest;
       if (more <= 0) continue;
-      pv_group<Side>(1, p + r * kAttentionChunk + counts.fewest, v + counts.fewest * stride, stride, more, o + r * o_stride, o_stride,
+      pv_group<Side, 1>(1, p + r * kAttentionChunk + counts.fewest, v + counts.fewest * stride, stride, more, o + r * o_stride, o_stride,
                      head_dim);
     }
   }

@@ -13,6 +13,8 @@ struct Vec16 {
   __m256 hi;  // lanes 8..15
 };
 
+#define HVL_UNROLL _Pragma("GCC unroll 32")
+inline constexpr int kRows = 4;
 inline constexpr int kWide = 1;  // four rows of one vector fill eight of the sixteen registers
 inline constexpr int kWideFewRows = 2;
 

@@ -15,6 +15,8 @@ struct Vec16 {
   __m512 v;
 };
 
+#define HVL_UNROLL _Pragma("GCC unroll 32")
+inline constexpr int kRows = 4;
 inline constexpr int kWide = 4;  // four rows of four vectors: sixteen accumulators, eight loads for sixteen fma
 inline constexpr int kWideFewRows = 8;
 

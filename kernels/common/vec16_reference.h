@@ -15,7 +15,10 @@ struct Vec16 {
   float lane[16];
 };
 
-// Register blocking of matrix loops: kWide vectors across for blocks of four rows, kWideFewRows for one or two rows.
+// Register blocking of matrix loops: kRows rows by kWide vectors, kWideFewRows vectors when only one or two rows are left. Loops over
+// such a block are marked HVL_UNROLL, because arrays of vectors stay in registers only when every index is a constant.
+#define HVL_UNROLL
+inline constexpr int kRows = 1;
 inline constexpr int kWide = 1;
 inline constexpr int kWideFewRows = 1;
 
