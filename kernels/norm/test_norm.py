@@ -52,7 +52,7 @@ def test_matches_float64_and_every_variant(rows: int, cols: int, seed: int, laye
     else:
         exact = torch.nn.functional.rms_norm(wide, (cols,), torch.from_numpy(weight).double(), 1e-6)
     reference = run("reference", x, weight, bias)
-    # Errors of a sum of n terms in 16 lanes grow with n / 16; the mean that LayerNorm subtracts adds |x| / deviation.
+    # Errors of a sum of n terms in 16 lanes grow with n / 16; LayerNorm's mean adds |x| / deviation.
     deviation = np.sqrt(
         (x - x.mean(1, keepdims=True) * layer).astype(np.float64).var(1, keepdims=True) * layer + 1e-6 * layer
     )
