@@ -18,8 +18,8 @@ struct HalfSide {
 
 // Keys [first, last) of one block of 16 positions, and zeros from there to its end: rows to columns through a small square.
 template <class Side>
-HVL_VEC void store_key_block(const KvStoreArgs& args, const float* k, typename Side::Element* block, int32_t block_position,
-                             int first, int last, int clear) {
+HVL_VEC void store_key_block(const KvStoreArgs& args, const float* k, typename Side::Element* block, int32_t block_position, int first,
+                             int last) {
   const int32_t head_dim = args.cache.head_dim;
   for (int32_t d = 0; d < head_dim; d += 16) {
     const int n = head_dim - d < 16 ? head_dim - d : 16;
@@ -28,7 +28,10 @@ HVL_VEC void store_key_block(const KvStoreArgs& args, const float* k, typename S
       const float* row = k + int64_t{block_position + key - args.position} * args.kv_stride + d;
       for (int j = 0; j < n; ++j) square[j][key] = row[j];
     }
-    for (int j = 0; j < n; ++j) Side::store_n(block + int64_t{d + j} * 16 + first, vec::load_n(square[j] + first, 16 - first), 16 - first);
+    // Keys before `first` belong to earlier calls.
+    for (int j = 0; j < n; ++j) {
+      Side::store_n(block + int64_t{d + j} * 16 + first, vec::load_n(square[j] + first, 16 - first), 16 - first);
+    }
   }
 }
 

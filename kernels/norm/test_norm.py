@@ -1,4 +1,4 @@
-"""LayerNorm and RMSNorm against torch in float64, and bit for bit between variants, cuts and the contract's own order."""
+"""LayerNorm and RMSNorm: torch in float64, and bit for bit between variants, cuts and the contract's own order."""
 
 import numpy as np
 import pytest
