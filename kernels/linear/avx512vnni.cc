@@ -29,10 +29,28 @@ struct Block {
   int32_t row0;
   int32_t rows;  // 1 .. 32, the rest is padding
   int32_t groups;
-  int32_t vectors;      // 128-byte vectors a group
   int32_t group_size;
+  int32_t group_bytes;
+  int32_t vectors;      // 128-byte vectors a group
   int32_t padded_cols;  // bytes of one plane of x
 };
+
+template <int kValue>
+struct Index {
+  static constexpr int value = kValue;
+  constexpr operator int() const { return kValue; }
+};
+
+// f(Index<0>) .. f(Index<n - 1>), unrolled while parsing: arrays of registers indexed in f become registers at once. In a plain
+// loop gcc unrolls too late for that and stores every accumulator in every step.
+template <int kCount, typename F>
+__attribute__((always_inline)) inline void unroll(const F& f) {
+  if constexpr (kCount > 0) {
+    unroll<kCount - 1>(f);
+    f(Index<kCount - 1>{});
+  }
+}
+#define HVL_INLINE __attribute__((always_inline))
 
 inline __m512i broadcast4(const uint8_t* p) {
   int32_t word;
@@ -58,73 +76,102 @@ inline int32_t offset_correction(const int32_t* sums) {
   return -(128 * 256) * sums[1];
 }
 
+// What stays the same from one group to the next of a tile.
+struct TileX {
+  int64_t row_bytes;  // from one token's planes to the next's
+  int64_t plane;      // from `hi` to `lo`
+  int64_t groups;     // from one token's scales (and pairs of sums) to the next's
+  int32_t vectors;    // 128-byte vectors of weights a group
+};
+
+// Adds one group to acc (kTokens, 2 halves of 16 rows).
 template <int kWeightBits, int kXBits, int kScaleBits, int kTokens>
-void tile(const LinearArgs& args, const Block& block, int32_t token0) {
-  constexpr bool kTwoPlanes = kXBits == 16;
+__attribute__((always_inline)) inline void add_group(const TileX& tile, const uint8_t* w, const uint8_t* x, const float* scale_x,
+                                                     const int32_t* sums, __m512* acc) {
   // Few tokens: the weights come from memory at full speed, and the processor's own prefetch stops at page ends.
   constexpr bool kPrefetch = kTokens <= 3;
   constexpr int kPrefetchBytes = 4096;
-  const int64_t row_bytes = int64_t(block.padded_cols) * (kXBits / 8);
-  const uint8_t* x = args.x.q + token0 * row_bytes;
-  const float* scale_x = args.x.scales + int64_t(token0) * block.groups;
-  const int32_t* sums = args.x.sums + int64_t(token0) * block.groups * 2;
-  const uint8_t* w = block.data;
   const __m512i nibbles = _mm512_set1_epi8(15), flip = _mm512_set1_epi8(-128);
-
-  __m512 acc[kTokens][2];
-  for (int t = 0; t < kTokens; ++t) acc[t][0] = acc[t][1] = _mm512_setzero_ps();
-
-  for (int32_t g = 0; g < block.groups; ++g) {
-    const uint8_t* scales = w;
-    w += 4 * kScaleBits;
-    __m512i low[kTokens][2], high[kTokens][2];
-    for (int t = 0; t < kTokens; ++t) {
-      low[t][0] = low[t][1] = _mm512_set1_epi32(offset_correction<kWeightBits, kXBits>(sums + (int64_t(t) * block.groups + g) * 2));
-      high[t][0] = high[t][1] = _mm512_setzero_si512();
+  const uint8_t* scales = w;
+  w += 4 * kScaleBits;
+  __m512i low[kTokens][2], high[kTokens][2];
+  unroll<kTokens>([&](auto t) HVL_INLINE {
+    low[t][0] = low[t][1] = _mm512_set1_epi32(offset_correction<kWeightBits, kXBits>(sums + t * tile.groups * 2));
+    high[t][0] = high[t][1] = _mm512_setzero_si512();
+  });
+  int32_t left = tile.vectors;  // at least 4; said to the compiler by the form of the loop, it saves copies of every accumulator
+  do {
+    if constexpr (kPrefetch) {
+      _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchBytes), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchBytes + 64), _MM_HINT_T0);
     }
-    for (int32_t j = 0; j < block.vectors; ++j, w += 128) {
-      if constexpr (kPrefetch) {
-        _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchBytes), _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(w + kPrefetchBytes + 64), _MM_HINT_T0);
+    unroll<8 / kWeightBits>([&](auto part) HVL_INLINE {
+      __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + 64);
+      if constexpr (kWeightBits == 4) {
+        w0 = _mm512_and_si512(part ? _mm512_srli_epi16(w0, 4) : w0, nibbles);
+        w1 = _mm512_and_si512(part ? _mm512_srli_epi16(w1, 4) : w1, nibbles);
       }
-      const __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + 64);
-      for (int part = 0; part < 8 / kWeightBits; ++part) {
-        __m512i u0, u1, s0, s1;  // the unsigned and the signed reading of the weights
-        if constexpr (kWeightBits == 4) {
-          u0 = s0 = _mm512_and_si512(part ? _mm512_srli_epi16(w0, 4) : w0, nibbles);
-          u1 = s1 = _mm512_and_si512(part ? _mm512_srli_epi16(w1, 4) : w1, nibbles);
+      const uint8_t* xp = x + part * 4;
+      if constexpr (kXBits == 16) {  // the weights as the signed side
+        unroll<kTokens>([&](auto t) HVL_INLINE {
+          const __m512i low_x = broadcast4(xp + t * tile.row_bytes + tile.plane);
+          low[t][0] = _mm512_dpbusd_epi32(low[t][0], low_x, w0);
+          low[t][1] = _mm512_dpbusd_epi32(low[t][1], low_x, w1);
+        });
+      }
+      if constexpr (kWeightBits == 8) {
+        w0 = _mm512_xor_si512(w0, flip);
+        w1 = _mm512_xor_si512(w1, flip);
+      }
+      unroll<kTokens>([&](auto t) HVL_INLINE {
+        const __m512i signed_x = broadcast4(xp + t * tile.row_bytes);
+        if constexpr (kXBits == 16) {
+          high[t][0] = _mm512_dpbusd_epi32(high[t][0], w0, signed_x);
+          high[t][1] = _mm512_dpbusd_epi32(high[t][1], w1, signed_x);
         } else {
-          s0 = w0, s1 = w1;
-          u0 = _mm512_xor_si512(w0, flip), u1 = _mm512_xor_si512(w1, flip);
+          low[t][0] = _mm512_dpbusd_epi32(low[t][0], w0, signed_x);
+          low[t][1] = _mm512_dpbusd_epi32(low[t][1], w1, signed_x);
         }
-        for (int t = 0; t < kTokens; ++t) {
-          const uint8_t* xt = x + t * row_bytes + part * 4;
-          const __m512i signed_x = broadcast4(xt);
-          if constexpr (kTwoPlanes) {
-            const __m512i low_x = broadcast4(xt + block.padded_cols);
-            high[t][0] = _mm512_dpbusd_epi32(high[t][0], u0, signed_x);
-            high[t][1] = _mm512_dpbusd_epi32(high[t][1], u1, signed_x);
-            low[t][0] = _mm512_dpbusd_epi32(low[t][0], low_x, s0);
-            low[t][1] = _mm512_dpbusd_epi32(low[t][1], low_x, s1);
-          } else {
-            low[t][0] = _mm512_dpbusd_epi32(low[t][0], u0, signed_x);
-            low[t][1] = _mm512_dpbusd_epi32(low[t][1], u1, signed_x);
-          }
-        }
-      }
-      x += 32 / kWeightBits;
-    }
-    for (int half = 0; half < 2; ++half) {
-      const __m512 scale_w = load_scales<kScaleBits>(scales, half);
-      for (int t = 0; t < kTokens; ++t) {
-        __m512i dot = low[t][half];
-        if constexpr (kTwoPlanes) dot = _mm512_add_epi32(_mm512_slli_epi32(high[t][half], 8), dot);
-        const __m512 scale = _mm512_mul_ps(scale_w, _mm512_set1_ps(scale_x[int64_t(t) * block.groups + g]));
-        acc[t][half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, acc[t][half]);
-      }
+      });
+    });
+    w += 128;
+    x += 32 / kWeightBits;
+  } while (--left > 0);
+  unroll<2>([&](auto half) HVL_INLINE {
+    const __m512 scale_w = load_scales<kScaleBits>(scales, half);
+    unroll<kTokens>([&](auto t) HVL_INLINE {
+      __m512i dot = low[t][half];
+      if constexpr (kXBits == 16) dot = _mm512_add_epi32(_mm512_slli_epi32(high[t][half], 8), dot);
+      const __m512 scale = _mm512_mul_ps(scale_w, _mm512_set1_ps(scale_x[t * tile.groups]));
+      acc[2 * t + half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, acc[2 * t + half]);
+    });
+  });
+}
+
+// Not inlined, so that the 24 accumulators of a full tile have the registers to themselves and gcc spills none of them.
+template <int kWeightBits, int kXBits, int kScaleBits, int kTokens>
+__attribute__((noinline)) void add_group_call(const TileX& tile, const uint8_t* w, const uint8_t* x, const float* scale_x,
+                                              const int32_t* sums, __m512* acc) {
+  add_group<kWeightBits, kXBits, kScaleBits, kTokens>(tile, w, x, scale_x, sums, acc);
+}
+
+template <int kWeightBits, int kXBits, int kScaleBits, int kTokens>
+void tile(const LinearArgs& args, const Block& block, int32_t token0) {
+  constexpr bool kInline = kTokens <= 3;
+  const TileX tile = {int64_t(block.padded_cols) * (kXBits / 8), block.padded_cols, block.groups, block.vectors};
+  const uint8_t* x = args.x.q + token0 * tile.row_bytes;
+  const float* scale_x = args.x.scales + token0 * tile.groups;
+  const int32_t* sums = args.x.sums + token0 * tile.groups * 2;
+  const uint8_t* w = block.data;
+  __m512 acc[2 * kTokens];
+  for (__m512& a : acc) a = _mm512_setzero_ps();
+  for (int32_t g = 0; g < block.groups; ++g, w += block.group_bytes, x += block.group_size) {
+    if constexpr (kInline) {
+      add_group<kWeightBits, kXBits, kScaleBits, kTokens>(tile, w, x, scale_x + g, sums + 2 * g, acc);
+    } else {
+      add_group_call<kWeightBits, kXBits, kScaleBits, kTokens>(tile, w, x, scale_x + g, sums + 2 * g, acc);
     }
   }
-
   for (int half = 0; half < 2; ++half) {
     const int32_t first = 16 * half;
     if (block.rows <= first) break;
@@ -132,7 +179,7 @@ void tile(const LinearArgs& args, const Block& block, int32_t token0) {
     const int32_t row = block.row0 + first;
     for (int t = 0; t < kTokens; ++t) {
       const int64_t at = int64_t(token0 + t) * args.out_stride + row;
-      __m512 y = acc[t][half];
+      __m512 y = acc[2 * t + half];
       if (args.bias) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, args.bias + row));
       if (args.residual) y = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, args.residual + at), y);
       _mm512_mask_storeu_ps(args.out + at, mask, y);
@@ -165,10 +212,15 @@ void run(const LinearArgs& args, int32_t begin, int32_t end) {
   const int32_t groups = linear_groups(weight), tokens = args.x.rows;
   const int32_t tiles = (tokens + kMaxTokens - 1) / kMaxTokens;
   for (int32_t b = begin; b < end; ++b) {
-    const int32_t row0 = b * kLinearRowBlock;
-    const int32_t rows = weight.rows - row0 < kLinearRowBlock ? weight.rows - row0 : kLinearRowBlock;
-    const Block block = {weight.data + size_t(b) * block_bytes,    row0, rows, groups, weight.group_size * weight.bits / 32,
-                         weight.group_size, groups * weight.group_size};
+    const int32_t left = weight.rows - b * kLinearRowBlock, rows = left < kLinearRowBlock ? left : kLinearRowBlock;
+    const Block block = {.data = weight.data + size_t(b) * block_bytes,
+                         .row0 = b * kLinearRowBlock,
+                         .rows = rows,
+                         .groups = groups,
+                         .group_size = weight.group_size,
+                         .group_bytes = int32_t(linear_group_bytes(weight)),
+                         .vectors = weight.group_size * weight.bits / 32,
+                         .padded_cols = groups * weight.group_size};
     // Tiles as equal as they can be: a last tile of one token would cost as many weight loads as a full one.
     for (int32_t i = 0, token = 0; i < tiles; ++i) {
       const int32_t next = int32_t(int64_t(tokens) * (i + 1) / tiles);

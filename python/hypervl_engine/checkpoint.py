@@ -199,7 +199,7 @@ class _Loader:
         for name, spec in self.specs.items():
             if spec.kind == "linear":
                 scale_bits = 16 if _exact_in_f16(read_scales(source, name, spec)) else 32
-                packer.plan_linear(name, *spec.shape, spec.bits, spec.engine_group, scale_bits)
+                packer.plan_linear(name, spec.shape[0], spec.shape[1], spec.bits, spec.engine_group, scale_bits)
             else:
                 packer.plan_array(name, spec.dtypes[0], spec.shape)
         with _cache_errors():
@@ -244,7 +244,7 @@ def check_tensors(source: SafetensorsFolder, specs: dict[str, TensorSpec]) -> No
                 raise CheckpointError(f"{source.path}: {name}_shape: expected {spec.shape}, got {stored}")
     extra = [name for name in source if name not in wanted]
     if extra:
-        _log.warning("%s: %d tensors are not used, among them %s", source.path, len(extra), ", ".join(extra[:3]))
+        _log.warning("%s: %d tensors are not used, among them %s", source.path, len(extra), ", ".join(map(repr, extra[:3])))
 
 
 def _check_tensor(where: str, info: TensorInfo, dtypes: tuple[str, ...], shape: tuple[int, ...]) -> None:

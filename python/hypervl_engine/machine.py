@@ -15,7 +15,7 @@ def usable_cores() -> int:
     except (AttributeError, OSError):
         return os.cpu_count() or 1
     cores = {_core_of(cpu) for cpu in cpus}
-    return max(1, min(len(cores), math.ceil(cpu_quota())))
+    return max(1, math.ceil(min(len(cores), cpu_quota())))
 
 
 def cpu_quota() -> float:

@@ -98,19 +98,19 @@ def _tensor_info(path: Path, name: str, entry: Any, start: int, size: int) -> Te
     if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape):
         raise CheckpointError(f"{where}: expected a shape of at most 8 sides, got {shape!r:.200}")
     fits = isinstance(offsets, list) and len(offsets) == 2 and all(type(n) is int for n in offsets)
-    if not fits or not 0 <= offsets[0] <= offsets[1] <= size - start:
-        raise CheckpointError(
-            f"{where}: expected data_offsets within the {size - start} bytes of data, got {offsets!r:.200}"
-        )
+    begin, end = offsets if isinstance(offsets, list) and fits else (-1, -1)
+    if not 0 <= begin <= end <= size - start:
+        expected = f"data_offsets within the {size - start} bytes of data"
+        raise CheckpointError(f"{where}: expected {expected}, got {offsets!r:.200}")
     elements = 1
     for side in shape:
         elements *= side
-    if offsets[1] - offsets[0] != elements * DTYPES[dtype].itemsize:
+    if end - begin != elements * DTYPES[dtype].itemsize:
         raise CheckpointError(
             f"{where}: expected {elements * DTYPES[dtype].itemsize} bytes for {dtype} {tuple(shape)}, "
-            f"got offsets of {offsets[1] - offsets[0]}"
+            f"got offsets of {end - begin}"
         )
-    return TensorInfo(dtype, tuple(shape), start + offsets[0], start + offsets[1])
+    return TensorInfo(dtype, tuple(shape), start + begin, start + end)
 
 
 class SafetensorsFile:
@@ -286,11 +286,7 @@ class SafetensorsWriter:
         dtype, shape = self._tensors[name]
         row = int(np.prod(shape[1:], dtype=np.int64)) * DTYPES[dtype].itemsize
         self._file.seek(self._start + self._at[name] + first_row * row)
-        self._file.write(
-            np.ascontiguousarray(values).tobytes()
-            if values.ndim == 0
-            else memoryview(np.ascontiguousarray(values)).cast("B")
-        )
+        self._file.write(values.tobytes())
         if last:
             self._left.discard(name)
 

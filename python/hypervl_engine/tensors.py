@@ -55,8 +55,8 @@ def expected_tensors(config: Config) -> dict[str, TensorSpec]:
     for name, shape in linear_shapes(config):
         specs[name] = _linear_spec(config, name, shape)
     _check_groups(specs)
-    for name, shape in array_shapes(config):
-        specs[name] = TensorSpec("array", shape)
+    for name, sides in array_shapes(config):
+        specs[name] = TensorSpec("array", sides)
     if config.vrc_config is not None:
         for layer in vrc_layers(config.vrc_config):
             specs[f"{layer.name}.weight"] = TensorSpec("array", layer.shape, ("I8",))

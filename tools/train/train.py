@@ -12,11 +12,12 @@ import json
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -112,7 +113,7 @@ def join(features: list[list[Tensor]]) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(model: HyperVL, chat: Chat, batches: list[dict[str, Any]]) -> dict[str, float]:
+def evaluate(model: HyperVL, chat: Chat, batches: list[dict[str, Any]]) -> dict[str, list[float]]:
     """Exact answers by branch, family and kind (teacher forced: all tokens right is what greedy decoding gets right)."""
     hits: dict[str, list[float]] = {}
     model.eval()
@@ -129,13 +130,44 @@ def evaluate(model: HyperVL, chat: Chat, batches: list[dict[str, Any]]) -> dict[
                 for key in (f"{branch}/{family}", f"{branch}/{kind}", f"{branch}/all"):
                     hits.setdefault(key, []).append(0.0 if bad else 100.0)
     model.train()
-    return {k: sum(v) / len(v) for k, v in sorted(hits.items())}
+    return hits
 
 
 def state_of(model: HyperVL, heads: Heads, optims: list[torch.optim.Optimizer], step: int, stage: str) -> dict[str, Any]:
     """Everything --resume needs."""
     return {"model": model.state_dict(), "heads": heads.state_dict(), "optims": [o.state_dict() for o in optims],
             "rng": torch.get_rng_state(), "step": step, "stage": stage}
+
+
+def merged(hits: dict[str, list[float]], ranks: int) -> dict[str, float]:
+    """Means over what all ranks found."""
+    parts: list[Any] = [hits]
+    if ranks > 1:
+        parts = [None] * ranks
+        dist.all_gather_object(parts, hits)
+    together: dict[str, list[float]] = {}
+    for part in parts:
+        for key, values in part.items():
+            together.setdefault(key, []).extend(values)
+    return {k: sum(v) / len(v) for k, v in sorted(together.items())}
+
+
+def agreed(values: tuple[float, ...], ranks: int) -> list[float]:
+    """Rank 0's view of the clock, for all."""
+    control = torch.tensor(values, dtype=torch.float64)
+    if ranks > 1:
+        dist.broadcast(control, 0)
+    return control.tolist()
+
+
+def average_gradients(params: list[nn.Parameter], ranks: int) -> None:
+    """One all-reduce over all gradients."""
+    grads = [p.grad for p in params if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    flat /= ranks
+    for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+        grad.copy_(part.view_as(grad))
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -164,6 +196,10 @@ def train(args: argparse.Namespace) -> None:
     """Run one stage until its time is over."""
     stage, folder = STAGES[args.stage], Path(args.dir)
     folder.mkdir(parents=True, exist_ok=True)
+    ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if ranks > 1:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo")
     torch.manual_seed(args.seed)
     config, chat, log = ModelConfig(), Chat(), Log(folder)
     model, heads = HyperVL(config), Heads(config)
@@ -178,15 +214,30 @@ def train(args: argparse.Namespace) -> None:
         torch.set_rng_state(state["rng"])
         step = state["step"]
     model.set_quantized(stage.quantized)
-    checks = [make_batch(chat, EVAL, 99, i, "heldout", single=True) for i in range(args.eval_batches)]
-    loader = iter(DataLoader(Batches(stage.mix, args.seed, step), batch_size=None, num_workers=1, prefetch_factor=3))
+    checks = [make_batch(chat, EVAL, 99, i, "heldout", single=True) for i in range(rank, args.eval_batches, ranks)]
+    stream = Batches(replace(stage.mix, tokens=stage.mix.tokens // ranks), args.seed + 1000 * rank, step)
+    loader = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=3))
+    params = [*model.parameters(), *heads.parameters()]
     branches, began, first = list(config.vision), time.time(), step
     saved = checked = began
     means: dict[str, float] = {}
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
-    while not stop:
-        gone = (time.time() - began) / 3600 / args.hours
+    while True:
+        now = time.time()
+        due = (now - checked > args.eval_minutes * 60 or step - first == 100, now - saved > args.save_minutes * 60)
+        gone, check, keep = agreed(((now - began) / 3600 / args.hours + len(stop), *map(float, due)), ranks)
+        if check:
+            scores = merged(evaluate(model, chat, checks), ranks)
+            checked = time.time()
+            rounded = {k: round(v, 3) for k, v in [*sorted(means.items()), *scores.items()]}
+            if rank == 0:
+                log.row({"time": time.strftime("%H:%M:%S"), "stage": args.stage, "step": step, **rounded})
+                print("  held out: " + json.dumps({k: round(v, 1) for k, v in scores.items()}), flush=True)
+        if keep or gone >= 1:
+            saved = now
+            if rank == 0:
+                save(path, state_of(model, heads, optims, step, args.stage))
         if gone >= 1:
             break
         factor = (1 + (stage.final - 1) * gone) * min(1.0, (step + 1) / 60)
@@ -201,6 +252,8 @@ def train(args: argparse.Namespace) -> None:
         for o in optims:
             o.zero_grad(set_to_none=True)
         (answer + stage.dense * dense).backward()
+        if ranks > 1:
+            average_gradients(params, ranks)
         nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0)
         for o in optims:
             o.step()
@@ -208,20 +261,10 @@ def train(args: argparse.Namespace) -> None:
         for key, value in ((f"{branch}/loss", answer.item()), (f"{branch}/dense", dense.item()),
                            (f"{branch}/found", found.item())):
             means[key] = means.get(key, value) * 0.95 + value * 0.05
-        now = time.time()
-        if step % 20 == 0:
-            print(f"{time.strftime('%H:%M:%S')} {args.stage} step {step} {(now - began) / (step - first):.2f} s/step "
+        if step % 20 == 0 and rank == 0:
+            pace = (time.time() - began) / (step - first)
+            print(f"{time.strftime('%H:%M:%S')} {args.stage} step {step} {pace:.2f} s/step "
                   + " ".join(f"{k} {v:.3f}" for k, v in means.items()), flush=True)
-        if now - checked > args.eval_minutes * 60 or step - first == 100:
-            scores = evaluate(model, chat, checks)
-            checked = time.time()
-            rounded = {k: round(v, 3) for k, v in [*sorted(means.items()), *scores.items()]}
-            log.row({"time": time.strftime("%H:%M:%S"), "stage": args.stage, "step": step, **rounded})
-            print("  held out: " + json.dumps({k: round(v, 1) for k, v in scores.items()}), flush=True)
-        if now - saved > args.save_minutes * 60:
-            saved = now
-            save(path, state_of(model, heads, optims, step, args.stage))
-    save(path, state_of(model, heads, optims, step, args.stage))
     print("done", args.stage, step, flush=True)
 
 

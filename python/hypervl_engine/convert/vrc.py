@@ -113,7 +113,7 @@ def _run(layer: FloatLayer, x: Array) -> Array:
                 tap = layer.weight[:, :, dy, dx]
                 out += window * tap.reshape(1, -1, 1, 1) if spec.depthwise else np.einsum("oi,nihw->nohw", tap, window)
     out = out + layer.bias.reshape(1, -1, 1, 1)
-    return np.clip(out, 0.0, 6.0) if spec.relu6 else out
+    return np.asarray(np.clip(out, 0.0, 6.0), np.float32) if spec.relu6 else out
 
 
 def _synthetic_image(side: int, seed: int) -> Array:
