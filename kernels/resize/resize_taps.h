@@ -18,4 +18,11 @@ struct ResizeTaps {
 // in_size and out_size in 1 .. 2^24. Throws Error(kValue) outside of that.
 ResizeTaps resize_taps(int32_t in_size, int32_t out_size, ResizeFilter filter);
 
+// Which pass runs first; bytes between the passes are rounded, so the order shows. Pillow 13's rule: vertical first when the height
+// shrinks by more than twice the pixels the width shrinks by (older versions always run the horizontal pass first).
+constexpr bool resize_vertical_first(int32_t in_height, int32_t in_width, int32_t out_height, int32_t out_width) {
+  const int64_t rows = int64_t(in_height) - out_height;
+  return rows > 0 && rows > 2 * (int64_t(in_width) - out_width);
+}
+
 }  // namespace hvl

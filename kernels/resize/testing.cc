@@ -53,6 +53,8 @@ void bind_resize(py::module_& m) {
                               py::array_t<int32_t>({out_size, taps.taps}, taps.weights.data()));
       },
       py::arg("in_size"), py::arg("out_size"), py::arg("filter"));
+  m.def("resize_vertical_first", &hvl::resize_vertical_first, py::arg("in_height"), py::arg("in_width"), py::arg("out_height"),
+        py::arg("out_width"));
   m.def(
       "resize_horizontal",
       [](const std::string& variant, const hvl::Pixels& image, const hvl::Taps& first, const hvl::Taps& weights, int begin, int end) {
