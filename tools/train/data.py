@@ -55,10 +55,11 @@ class Mix:
 
 @dataclass
 class Turns:
-    """Token ids of the text after the image, and which of them are answers."""
+    """Token ids of the text after the image, which of them are answers, and how much each of those counts."""
 
     ids: list[int]
     answer: list[bool]
+    weight: list[float]
     first_end: int = 0
 
 
@@ -78,7 +79,7 @@ class Chat:
 
     def turns(self, questions: list[Any], limit: int) -> Turns:
         """As many question turns as fit into `limit` tokens; at least one."""
-        out = Turns([], [])
+        out = Turns([], [], [])
         for i, q in enumerate(questions):
             opening = "<|vision_end|>" if i == 0 else "\n<|im_start|>user\n"
             asked = self.encode(f"{opening}{q.question}<|im_end|>\n<|im_start|>assistant\n")
@@ -87,6 +88,8 @@ class Chat:
                 break
             out.ids += asked + answer
             out.answer += [False] * len(asked) + [True] * len(answer)
+            each = len(answer) ** -0.5  # short answers (counts, names) would drown among long ones
+            out.weight += [0.0] * len(asked) + [each] * (len(answer) - 1) + [each * 0.3]
             out.first_end = out.first_end or len(out.ids)
         return out
 
@@ -160,11 +163,12 @@ def make_batch(chat: Chat, mix: Mix, seed: int, step: int, split: str = "train",
     length = max(len(t.ids) for t in turns)
     ids = np.full((batch, length), chat.pad, np.int64)
     answer = np.zeros((batch, length), bool)
+    weight = np.zeros((batch, length), np.float32)
     for i, t in enumerate(turns):
-        ids[i, : len(t.ids)], answer[i, : len(t.ids)] = t.ids, t.answer
+        ids[i, : len(t.ids)], answer[i, : len(t.ids)], weight[i, : len(t.ids)] = t.ids, t.answer, t.weight
     return {"pixels": torch.from_numpy(np.stack(pixels)), "label": torch.from_numpy(np.stack(labels)),
             "index": torch.from_numpy(np.stack(indices)), "ids": torch.from_numpy(ids),
-            "answer": torch.from_numpy(answer), "meta": meta}
+            "answer": torch.from_numpy(answer), "weight": torch.from_numpy(weight), "meta": meta}
 
 
 class Batches(IterableDataset):  # type: ignore[type-arg]

@@ -27,8 +27,8 @@ from tools.train.model import HyperVL, ModelConfig
 from tools.train.optim import optimizers
 
 SMALL = {64: 0.03, 80: 0.07, 96: 0.2, 112: 0.3, 128: 0.4}
-WIDE = {64: 0.03, 80: 0.07, 96: 0.16, 112: 0.24, 128: 0.30, 144: 0.07, 160: 0.06, 192: 0.07}
-TALL = {48: 0.04, 64: 0.2, 80: 0.22, 96: 0.2, 112: 0.16, 128: 0.12, 144: 0.06}
+WIDE = {64: 0.03, 80: 0.07, 96: 0.18, 112: 0.28, 128: 0.34, 144: 0.04, 160: 0.03, 192: 0.03}
+TALL = {48: 0.04, 64: 0.2, 80: 0.22, 96: 0.2, 112: 0.16, 128: 0.12, 144: 0.04}
 EVEN = {"receipt": 0.3, "label": 0.3, "shapes": 0.18, "bars": 0.22}
 
 
@@ -47,8 +47,8 @@ STAGES = {
     "align": Stage(Mix(SMALL, {k: v for k, v in TALL.items() if k <= 128},
                        {"receipt": 0.2, "label": 0.5, "shapes": 0.12, "bars": 0.18}, ease=(0.3, 1.0), ocr=0.5), dense=1.0),
     "main": Stage(Mix(SMALL, TALL, EVEN, ease=(0.0, 0.8), magnify=(0.85, 1.25), ocr=0.5), dense=0.7),
-    "mixed": Stage(Mix(SMALL, TALL, {"receipt": 0.27, "label": 0.23, "shapes": 0.32, "bars": 0.18}, ease=(0.0, 0.5),
-                       magnify=(0.85, 1.25)), dense=0.6),
+    "mixed": Stage(Mix(WIDE, TALL, {"receipt": 0.27, "label": 0.23, "shapes": 0.32, "bars": 0.18}, ease=(0.0, 0.5),
+                       magnify=(0.85, 1.25), ocr=0.25), dense=0.6),
     "hard": Stage(Mix(WIDE, TALL, EVEN, ease=(0.0, 0.0), large=0.03, ocr=0.2), dense=0.3),
     "final": Stage(Mix(WIDE, TALL, EVEN, large=0.04, ocr=0.1), final=0.02, dense=0.2, quantized=True),
 }
@@ -248,7 +248,8 @@ def train(args: argparse.Namespace) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             logits, wanted, features = forward(model, chat, branch, batch)
             dense, found = heads.loss(branch, join(features), batch["label"], batch["index"])
-        answer = F.cross_entropy(logits, wanted)
+        weight = batch["weight"][batch["answer"]]
+        answer = (F.cross_entropy(logits, wanted, reduction="none") * weight).sum() / weight.sum()
         for o in optims:
             o.zero_grad(set_to_none=True)
         (answer + stage.dense * dense).backward()

@@ -117,7 +117,7 @@ class _Page:
         self.marks.append(Mark(label, (x0 * z, y0 * z, x1 * z, y1 * z), 0))
 
     def finish(self) -> Image.Image:
-        sigma = float(self.rng.uniform(0, 7))
+        sigma = float(self.rng.uniform(0, 5))
         pixels = np.asarray(self.image).astype(np.float32)
         pixels += self.rng.standard_normal(pixels.shape, dtype=np.float32) * sigma
         return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))
@@ -153,8 +153,8 @@ def _font_size(rng: np.random.Generator, limit: float, ease: float) -> float:
 def _label(page: _Page, split: Split, ease: float) -> list[Question]:
     """A word and a number, one under the other."""
     rng = page.rng
-    word = _word(rng, split, 3, 4 if ease > 0.5 else 6)
-    number = _number(rng, split, 100, 1000 if ease > 0.5 else 100000 if rng.random() < 0.3 else 10000)
+    word = _word(rng, split, 3, 4 if ease > 0.5 else 5)
+    number = _number(rng, split, 100, 1000 if ease > 0.5 or rng.random() < 0.3 else 10000)
     rows = [("word", word), ("number", number)]
     if rng.random() < 0.3:
         rows.reverse()
@@ -176,8 +176,8 @@ def _receipt(page: _Page, split: Split, ease: float) -> list[Question]:
     """Items with prices that add up to the printed total."""
     rng = page.rng
     most = max(1, int((page.height - 6) / (MIN_FONT * 1.12)) - 1)
-    count = int(rng.integers(1, 1 + max(1, min(most, 2 if ease > 0.5 else 4))))
-    decimals = rng.random() < 0.5 and page.width >= 116
+    count = int(rng.integers(1, 1 + max(1, min(most, 2 if ease > 0.5 else 3))))
+    decimals = rng.random() < 0.4 and page.width >= 116
     names: list[str] = []
     while len(names) < count:
         name = _word(rng, split, 3, 3 if page.width < 110 else 4)
@@ -233,10 +233,10 @@ def _shape(page: _Page, shape: str, colour: str, x: float, y: float, r: float) -
 
 
 def _shapes(page: _Page, split: Split, ease: float) -> list[Question]:
-    """Up to six coloured shapes to count and to name."""
+    """Up to five coloured shapes to count and to name."""
     rng = page.rng
     cols, rows = max(2, int(page.width / 34)), max(2, int(page.height / 34))
-    count = int(rng.integers(1, 1 + min(6, cols * rows)))
+    count = int(rng.integers(1, 1 + min(5, cols * rows)))
     cells = rng.permutation(cols * rows)[:count]
     cw, ch = page.width / cols, page.height / rows
     kinds = [SHAPES[int(i)] for i in rng.permutation(4)[: int(rng.integers(1, 5))]]
@@ -302,7 +302,7 @@ _DRAW = {"receipt": _receipt, "label": _label, "shapes": _shapes, "bars": _bars}
 
 def draw_layout(rng: np.random.Generator) -> tuple[float, float, float]:
     """Width and height in design pixels and the zoom of one natural picture."""
-    width = float(rng.integers(96, 129) if rng.random() < 0.85 else rng.integers(129, 193))
+    width = float(rng.integers(96, 129) if rng.random() < 0.9 else rng.integers(129, 193))
     height = float(rng.integers(64, 129))
     zoom = 1.0 if rng.random() < 0.35 else float(np.exp(rng.uniform(0, np.log(4.0))))
     return width, height, min(zoom, MAX_SIDE / max(width, height))
