@@ -119,23 +119,24 @@ PixelTable make_pixel_table(const PreprocessorConfig& config) {
 void Resizer::resize(const ImageView& image, int32_t height, int32_t width, bool bicubic, std::vector<uint8_t>& out) {
   out.resize(size_t(height) * width * 3);
   const ResizeFilter filter = bicubic ? ResizeFilter::kBicubic : ResizeFilter::kBilinear;
-  const uint8_t* rows = image.rgb;
-  if (width != image.width) {
-    const bool last = height == image.height;
-    if (!last) between_.resize(size_t(image.height) * width * 3);
-    uint8_t* to = last ? out.data() : between_.data();
-    const ResizeTaps taps = resize_taps(image.width, width, filter);
-    const ResizeArgs args{image.rgb, to, image.height, image.width, width, taps.first.data(), taps.weights.data(), taps.taps};
-    pool_.parallel_for(image.height, [&](int32_t begin, int32_t end) { kernels_.resize_horizontal(args, begin, end); });
-    rows = to;
+  const bool vertical_first = resize_vertical_first(image.height, image.width, height, width);
+  ImageView from = image;
+  for (const bool vertical : {vertical_first, !vertical_first}) {
+    const int32_t size = vertical ? height : width;
+    if (size == (vertical ? from.height : from.width)) continue;
+    const bool last = vertical ? from.width == width : from.height == height;
+    ImageView to = from;
+    (vertical ? to.height : to.width) = size;
+    if (!last) between_.resize(size_t(to.height) * to.width * 3);
+    uint8_t* pixels = last ? out.data() : between_.data();
+    to.rgb = pixels;
+    const ResizeTaps taps = resize_taps(vertical ? from.height : from.width, size, filter);
+    const ResizeArgs args{from.rgb, pixels, from.height, from.width, size, taps.first.data(), taps.weights.data(), taps.taps};
+    const auto kernel = vertical ? kernels_.resize_vertical : kernels_.resize_horizontal;
+    pool_.parallel_for(to.height, [&](int32_t begin, int32_t end) { kernel(args, begin, end); });
+    from = to;
   }
-  if (height != image.height) {
-    const ResizeTaps taps = resize_taps(image.height, height, filter);
-    const ResizeArgs args{rows, out.data(), image.height, width, height, taps.first.data(), taps.weights.data(), taps.taps};
-    pool_.parallel_for(height, [&](int32_t begin, int32_t end) { kernels_.resize_vertical(args, begin, end); });
-  } else if (rows == image.rgb) {
-    std::memcpy(out.data(), image.rgb, out.size());
-  }
+  if (from.rgb == image.rgb) std::memcpy(out.data(), image.rgb, out.size());
 }
 
 }  // namespace hvl

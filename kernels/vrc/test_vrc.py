@@ -1,4 +1,4 @@
-"""VRC layers and a whole network, every variant to the bit, against the numpy oracle (vrc_oracle.py) and float torch."""
+"""VRC layers and a whole network: every variant equals the numpy oracle (vrc_oracle.py), which is near float torch."""
 
 import importlib.util
 import sys
