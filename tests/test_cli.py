@@ -87,7 +87,8 @@ def test_bench(tiny, capsys):
     assert main(["bench", *model_options(tiny), *options, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["prefill"]["tok_s"] > 0
-    assert 0 < report["decode"]["bandwidth_share"] < 1
+    assert report["decode"]["bandwidth_share"] > 0  # may pass 1 for a model that stays in the caches
+    assert report["read_bandwidth_gb_s"] > 0.1
     assert set(report["tile"]) == {"base", "large"}
     assert main(["bench", *model_options(tiny), "--prompt-tokens", "0"]) == 2
 
