@@ -1,93 +1,45 @@
-"""Compiles the schedules ahead of time: one object a kernel and target.
+"""Run by cmake/tvm_kernels.cmake: build.py OUT_DIR OBJCOPY ISA... writes OUT_DIR/KERNEL_ISA.o.
 
-An object holds plain C functions of hidden visibility and has no undefined symbols.
-Run by cmake/tvm_kernels.cmake: build.py OUT_DIR OBJCOPY ISA...
+pip gives every build another Python, which makes the build tool run this again: objects compiled from the same
+schedules by the same TVM are kept, without importing TVM (seconds).
 """
 
 from __future__ import annotations
 
-import struct
-import subprocess
+import hashlib
+import json
 import sys
-from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
-import image
-import tvm
-import vrc
-from targets import ISAS, Isa
-from tvm import tirx
-from tvm.tirx import PrimFunc
 
-# Object name -> its functions. A function is exported as hvl_tvm_<name>_<isa>.
-KERNELS: dict[str, dict[str, Callable[[Isa], PrimFunc]]] = {
-    "resize": {
-        "resize_horizontal": lambda _isa: image.resize_horizontal(4),
-        "resize_horizontal_edge": lambda _isa: image.resize_horizontal(1),
-        "resize_vertical": lambda isa: image.resize_vertical(isa.lanes, 4),
-        "resize_vertical_byte": lambda _isa: image.resize_vertical(1, 1),
-    },
-    "patchify": {"patchify": image.patchify},
-    "vrc_stem": {"vrc_stem": vrc.stem},
-    "vrc_depthwise": {"vrc_depthwise": vrc.depthwise},
-    "vrc_pointwise": {
-        "vrc_pointwise": lambda isa: vrc.pointwise(isa, isa.pixels, isa.blocks),
-        "vrc_pointwise_one": lambda isa: vrc.pointwise(isa, 1, 2),
-    },
-    "vrc_pool": {"vrc_pool": vrc.pool},
-}
-
-# TVM's default lowering without MakePackedAPI: callers are C++ of ours, which needs no argument checks and no runtime.
-PASSES = [
-    tirx.transform.StmtSimplify(),
-    tirx.transform.FlattenBuffer(),
-    tirx.transform.VectorizeLoop(True),
-    tirx.transform.UnrollLoop(),
-    tirx.transform.StmtSimplify(),
-    tirx.transform.CommonSubexprElim(),
-    tirx.transform.VerifyMemory(),
-    tirx.transform.LowerIntrin(),
-]
-
-
-def compile_object(functions: dict[str, PrimFunc], isa: Isa, path: Path) -> None:
-    """Writes `functions` (exported name -> function) as one ELF object."""
-    target = isa.tvm_target()
-    module = tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in functions.items()})
-    module = tirx.transform.BindTarget(target)(module)
-    module = tvm.ir.transform.Sequential(PASSES)(module)
-    tvm.get_global_func("target.build.llvm")(module, target).write_to_file(str(path))
-
-
-def hide_symbols(path: Path) -> None:
-    """Hides the global symbols of an ELF64 little-endian object, so that none leaves the extension module."""
-    data = bytearray(path.read_bytes())
-    (sections_at,) = struct.unpack_from("<Q", data, 40)
-    entry_size, count = struct.unpack_from("<HH", data, 58)
-    for i in range(count):
-        header = sections_at + i * entry_size
-        kind = struct.unpack_from("<I", data, header + 4)[0]
-        if kind != 2:  # SHT_SYMTAB
-            continue
-        offset, size = struct.unpack_from("<QQ", data, header + 24)
-        for symbol in range(offset, offset + size, 24):
-            info, section = data[symbol + 4], struct.unpack_from("<H", data, symbol + 6)[0]
-            if info >> 4 != 0 and section != 0:  # not local, not undefined
-                data[symbol + 5] = data[symbol + 5] & ~3 | 2  # STV_HIDDEN
-    path.write_bytes(data)
+def fingerprint(names: list[str]) -> str:
+    """Of everything the objects depend on."""
+    digest = hashlib.sha256(f"{version('apache-tvm')} {names}".encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
 
 
 def main(out_dir: Path, objcopy: str, names: list[str]) -> None:
     out_dir.mkdir(parents=True, exist_ok=True)
-    for isa in (ISAS[name] for name in names):
-        for kernel, factories in KERNELS.items():
-            path = out_dir / f"{kernel}_{isa.name}.o"
-            functions = {f"hvl_tvm_{name}_{isa.name}": factory(isa) for name, factory in factories.items()}
-            compile_object(functions, isa, path)
-            # LLVM adds weak half-float helpers that nobody calls: they must not replace anyone else's.
-            keep = [f"--keep-global-symbol={name}" for name in functions]
-            subprocess.run([objcopy, *keep, str(path)], check=True)
-            hide_symbols(path)
+    stamp = out_dir / "stamp.json"
+    wanted = fingerprint(names)
+    try:
+        made = json.loads(stamp.read_text())
+    except (OSError, ValueError):
+        made = {}
+    paths = [out_dir / name for name in made.get("objects", [])]
+    if made.get("fingerprint") == wanted and all(path.is_file() for path in paths):
+        for path in paths:
+            path.touch()
+        return
+    stamp.unlink(missing_ok=True)
+
+    from compiler import compile_all  # imports TVM
+
+    objects = [path.name for path in compile_all(out_dir, objcopy, names)]
+    stamp.write_text(json.dumps({"fingerprint": wanted, "objects": objects}))
 
 
 if __name__ == "__main__":
