@@ -66,10 +66,10 @@ class Tokenizer:
         self._added = {token.content: i for i, token in added.items()}
         names = sorted((re.escape(name) for name in self._added), key=len, reverse=True)
         self._marks = re.compile(f"({'|'.join(names)})") if names else None
-        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self.vocab_size = self._count(path, config.text_config.vocab_size, max(added, default=-1) + 1)
         self.image_token_id = config.image_token_id
         self.eos_token_ids = eos_token_ids or config.text_config.eos_token_id
-        self._check_ids(path, config)
+        self._check_marks(path, config)
         self._template = ChatTemplate(*_template_source(folder))
 
     def encode(self, text: str) -> list[int]:
@@ -153,13 +153,17 @@ class Tokenizer:
             else:
                 builder.text(piece)
 
-    def _check_ids(self, path: Path, config: Config) -> None:
-        vocab = config.text_config.vocab_size
-        if self.vocab_size < 1 or self.vocab_size > vocab:
+    def _count(self, path: Path, limit: int, added: int) -> int:
+        """One more than the highest id, found from above because reading a large vocabulary takes long."""
+        known = max(self._tokenizer.get_vocab_size(with_added_tokens=True), added)
+        if not 0 < known <= limit:
             raise CheckpointError(
-                f"{path} has ids up to {self.vocab_size - 1}, but config.json's text_config.vocab_size is {vocab}: "
-                "expected a tokenizer of this model"
+                f"{path} has {known} ids, but config.json's text_config.vocab_size is {limit}: expected a tokenizer of "
+                "this model"
             )
+        return next((i + 1 for i in range(limit - 1, known - 1, -1) if self.token(i)), known)
+
+    def _check_marks(self, path: Path, config: Config) -> None:
         for name in ("image_token_id", "vision_start_token_id", "vision_end_token_id"):
             token_id = getattr(config, name)
             if not self.token(token_id):
