@@ -57,12 +57,13 @@ def accumulate(x: Ints, layer: Layer, in_scale: float) -> Ints:
             ][:height, :width]
             w = layer.weight[:, :, ky, kx].astype(np.int64)
             acc += window * w[:, 0] if layer.depthwise else window @ w.T
-    return acc + np.array(
+    bias: Ints = np.array(
         [
             math.floor(float(b) / (in_scale * float(s)) + 0.5)
             for b, s in zip(layer.bias, layer.weight_scale, strict=True)
         ]
     )
+    return acc + bias
 
 
 def run_layer(
@@ -81,7 +82,8 @@ def run_layer(
 
 def pool(features: Ints, weight: Ints) -> Ints:
     w = weight.reshape(-1, 1) + 1
-    return (np.sum(w * features.reshape(-1, features.shape[-1]), axis=0) + w.sum() // 2) // w.sum()
+    mean: Ints = (np.sum(w * features.reshape(-1, features.shape[-1]), axis=0) + w.sum() // 2) // w.sum()
+    return mean
 
 
 def random_layer(
