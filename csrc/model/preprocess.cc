@@ -32,6 +32,7 @@ ImageLayout layout_image(const ModelConfig& config, int32_t patch_size, int32_t 
   layout.padded_width = round_up(layout.resized_width, unit);
   layout.grid_rows = (layout.padded_height + tiling.tile_size - 1) / tiling.tile_size;
   layout.grid_cols = (layout.padded_width + tiling.tile_size - 1) / tiling.tile_size;
+  layout.tiles.reserve(size_t(layout.grid_rows) * layout.grid_cols + 1);
   for (int32_t r = 0; r < layout.grid_rows; ++r) {
     for (int32_t c = 0; c < layout.grid_cols; ++c) {
       const int32_t top = r * tiling.tile_size, left = c * tiling.tile_size;
