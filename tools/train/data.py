@@ -124,10 +124,10 @@ def _element(rng: np.random.Generator, mix: Mix, bucket: tuple[int, int], split:
     if max(bucket) > 192:
         low, high = 1.0, 3.5
     e = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    least = 96 if family == "receipt" else 72 if family == "label" else 64
+    least = 104 if family == "receipt" else 72 if family == "label" else 64
     e = min(e, size[0] / least, size[1] / 56)
     width, height = size[0] / e, size[1] / e
-    e *= max(1.0, width / 224, height / 160)  # keep to what natural pictures look like
+    e *= max(1.0, width / 208, height / 160)  # keep to what natural pictures look like
     zoom = max(e, 1.0) if rng.random() < 0.5 else max(e, 1.0) * float(rng.uniform(1, 2.5))
     zoom = max(e, min(zoom, render.MAX_SIDE / (size[0] / e), render.MAX_SIDE / (size[1] / e)))
     seed = int(rng.integers(1 << 48))

@@ -40,7 +40,7 @@ class Stage:
     lr: float = 3e-3
     final: float = 1.0  # lr at the end of the stage, relative (linear over the stage's hours)
     dense: float = 0.5  # weight of the dense losses
-    quantized: bool = False
+    quantized: float = 2.0  # share of the stage after which the packed weights are simulated
 
 
 STAGES = {
@@ -50,7 +50,8 @@ STAGES = {
     "mixed": Stage(Mix(WIDE, TALL, {"receipt": 0.27, "label": 0.23, "shapes": 0.32, "bars": 0.18}, ease=(0.0, 0.5),
                        magnify=(0.85, 1.25), ocr=0.25), dense=0.6),
     "hard": Stage(Mix(WIDE, TALL, EVEN, ease=(0.0, 0.0), large=0.03, ocr=0.2), dense=0.3),
-    "final": Stage(Mix(WIDE, TALL, EVEN, large=0.04, ocr=0.1), final=0.02, dense=0.2, quantized=True),
+    "final": Stage(Mix(WIDE, TALL, {"receipt": 0.27, "label": 0.27, "shapes": 0.3, "bars": 0.16}, ease=(0.0, 0.3),
+                       magnify=(0.9, 1.2), ocr=0.2, large=0.01), final=0.02, dense=0.5, quantized=0.6),
 }
 EVAL = Mix(WIDE, TALL, {"receipt": 1, "label": 1, "shapes": 1, "bars": 1}, magnify=(0.95, 1.2))
 
@@ -213,7 +214,6 @@ def train(args: argparse.Namespace) -> None:
             o.load_state_dict(s)
         torch.set_rng_state(state["rng"])
         step = state["step"]
-    model.set_quantized(stage.quantized)
     checks = [make_batch(chat, EVAL, 99, i, "heldout", single=True) for i in range(rank, args.eval_batches, ranks)]
     stream = Batches(replace(stage.mix, tokens=stage.mix.tokens // ranks), args.seed + 1000 * rank, step)
     loader = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=3))
@@ -240,6 +240,7 @@ def train(args: argparse.Namespace) -> None:
                 save(path, state_of(model, heads, optims, step, args.stage))
         if gone >= 1:
             break
+        model.set_quantized(gone >= stage.quantized)
         factor = (1 + (stage.final - 1) * gone) * min(1.0, (step + 1) / 60)
         for o in optims:
             for g in o.param_groups:

@@ -1,6 +1,6 @@
 """Seeded pictures with questions: the demo model's world, for training, evaluation and `make demo SEED=...`.
 
-Needs numpy and Pillow only. A picture is laid out in *design* pixels, in which the smallest print is about 16 px high,
+Needs numpy and Pillow only. A picture is laid out in *design* pixels, in which the smallest print is about 18 px high,
 and drawn `zoom` times larger. Pictures of zoom 1 need full resolution; pictures of zoom 3 can be shrunk to a third.
 
 The held-out split is disjoint twice: its random streams are its own, and every printed string that can be asked for
@@ -27,7 +27,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 GLYPHS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789."
 CLASSES = ("", *GLYPHS, *(f"{s}/{c}" for s in SHAPES for c in COLOURS), "bar")
 MIN_SIDE, MAX_SIDE = 64, 512
-MIN_FONT, MAX_FONT = 16.0, 28.0
+MIN_FONT, MAX_FONT = 18.0, 28.0
 HELDOUT_ONE_IN = 8
 
 
@@ -180,7 +180,7 @@ def _receipt(page: _Page, split: Split, ease: float) -> list[Question]:
     decimals = rng.random() < 0.4 and page.width >= 116
     names: list[str] = []
     while len(names) < count:
-        name = _word(rng, split, 3, 3 if page.width < 110 else 4)
+        name = _word(rng, split, 3, 3 if page.width < 114 else 4)
         if name not in names:
             names.append(name)
 
@@ -302,7 +302,7 @@ _DRAW = {"receipt": _receipt, "label": _label, "shapes": _shapes, "bars": _bars}
 
 def draw_layout(rng: np.random.Generator) -> tuple[float, float, float]:
     """Width and height in design pixels and the zoom of one natural picture."""
-    width = float(rng.integers(96, 129) if rng.random() < 0.9 else rng.integers(129, 193))
+    width = float(rng.integers(104, 129) if rng.random() < 0.9 else rng.integers(129, 193))
     height = float(rng.integers(64, 129))
     zoom = 1.0 if rng.random() < 0.35 else float(np.exp(rng.uniform(0, np.log(4.0))))
     return width, height, min(zoom, MAX_SIDE / max(width, height))
