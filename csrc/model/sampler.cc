@@ -35,6 +35,43 @@ double Sampler::uniform() {
   return double(z >> 11) * 0x1.0p-53;
 }
 
+int32_t Sampler::draw_any(int32_t valid, double sum) {
+  double left = uniform() * sum;
+  int32_t pick = 0;
+  while (pick + 1 < valid && left >= probability_[pick]) left -= probability_[pick++];
+  return pick;
+}
+
+int32_t Sampler::draw_filtered(const float* l, int32_t valid, double sum, const SamplingParams& p) {
+  const auto better = [l](int32_t a, int32_t b) { return l[a] > l[b] || (l[a] == l[b] && a < b); };
+  const int32_t limit = p.top_k > 0 ? std::min(p.top_k, valid) : valid;
+  // In falling order, as far as the filters reach: sorting all of a large vocabulary takes longer than a decode step.
+  int32_t sorted = 0;
+  const auto sort_to = [&](int32_t end) {
+    std::partial_sort(order_.begin() + sorted, order_.begin() + end, order_.begin() + valid, better);
+    sorted = end;
+  };
+  for (int32_t i = 0; i < valid; ++i) order_[i] = i;
+  if (p.top_k > 0) {
+    sort_to(limit);
+    sum = 0.0;
+    for (int32_t i = 0; i < limit; ++i) sum += probability_[order_[i]];
+  }
+  double reached = 0.0;
+  int32_t count = 0;
+  while (count < limit && (p.top_p >= 1.0 || reached < p.top_p * sum)) {
+    if (count == sorted) sort_to(std::min(limit, std::max(256, sorted * 8)));
+    const double weight = probability_[order_[count]];  // the best one's is 1
+    if (weight < p.min_p && count > 0) break;
+    reached += weight;
+    ++count;
+  }
+  double left = uniform() * reached;
+  int32_t pick = 0;
+  while (pick + 1 < count && left >= probability_[order_[pick]]) left -= probability_[order_[pick++]];
+  return order_[pick];
+}
+
 SampledToken Sampler::sample(const float* logits, int32_t valid, const std::vector<int32_t>& history, const SamplingParams& p) {
   check(p);
   std::copy_n(logits, valid, logits_.begin());
@@ -57,25 +94,9 @@ SampledToken Sampler::sample(const float* logits, int32_t valid, const std::vect
   SampledToken token{best, 0.0, {}};
 
   if (p.temperature > 0.0) {
-    // The candidates in falling order, as far as the filters can reach.
-    for (int32_t i = 0; i < valid; ++i) order_[i] = i;
-    int32_t count = p.top_k > 0 ? std::min(p.top_k, valid) : valid;
-    std::partial_sort(order_.begin(), order_.begin() + count, order_.begin() + valid, better);
     double sum = 0.0;
-    for (int32_t i = 0; i < count; ++i) sum += probability_[i] = std::exp((double(l[order_[i]]) - l[best]) / p.temperature);
-    if (p.top_p < 1.0) {
-      double reached = 0.0;
-      int32_t kept = 0;
-      while (kept < count && reached < p.top_p * sum) reached += probability_[kept++];
-      count = std::max(1, kept);
-    }
-    while (count > 1 && probability_[count - 1] < p.min_p * probability_[0]) --count;
-    sum = 0.0;
-    for (int32_t i = 0; i < count; ++i) sum += probability_[i];
-    double left = uniform() * sum;
-    int32_t pick = 0;
-    while (pick + 1 < count && left >= probability_[pick]) left -= probability_[pick++];
-    token.id = order_[pick];
+    for (int32_t i = 0; i < valid; ++i) sum += probability_[i] = std::exp((double(l[i]) - l[best]) / p.temperature);
+    token.id = p.top_k == 0 && p.top_p >= 1.0 && p.min_p <= 0.0 ? draw_any(valid, sum) : draw_filtered(l, valid, sum, p);
   }
   token.logprob = double(l[token.id]) - log_total;
   if (p.logprobs > 0) {

@@ -33,6 +33,9 @@ class Sampler {
 
  private:
   double uniform();  // [0, 1)
+  // Ids drawn by `probability_` (valid, relative to the best one's), which sums to `sum`.
+  int32_t draw_any(int32_t valid, double sum);
+  int32_t draw_filtered(const float* logits, int32_t valid, double sum, const SamplingParams& params);
 
   uint64_t state_ = 0;
   std::vector<float> logits_;
