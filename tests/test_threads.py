@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypervl_engine import CancelledError, load
+from hypervl_engine import CancelledError, load, machine
+from hypervl_engine.machine import usable_cores
 
 # Newer Pythons warn of forking a process with threads, which is what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -196,3 +197,24 @@ def test_keyboard_interrupt(engine, picture, what):
     assert time.perf_counter() - start < 5
     timer.join()
     assert answers(engine, picture) == expected
+
+
+def test_threads_default_to_the_cores_of_this_process(tmp_path, monkeypatch):
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cpus[:1])
+    try:
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, cpus)
+    assert 1 <= usable_cores() <= len(cpus)
+    monkeypatch.setattr(machine, "_cgroup_folders", lambda: [tmp_path])
+    monkeypatch.setattr(machine, "_core_of", str)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    assert usable_cores() == 16
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert usable_cores() == 16
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    assert usable_cores() == 3
+    (tmp_path / "cpu.cfs_quota_us").write_text("50000\n")
+    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
+    assert usable_cores() == 1
