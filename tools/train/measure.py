@@ -134,7 +134,8 @@ def main() -> None:
               for s, k in zip(samples, scales, strict=True)]
     full = [preprocess.visual_tokens(*s.image.size) for s in samples]
     print(f"scale {args.scale}: mean {np.mean(scales):.3f} s.d. {np.std(scales):.3f}, "
-          f"visual tokens {np.mean(tokens):.1f} of {np.mean(full):.1f} ({100 - 100 * np.sum(tokens) / np.sum(full):.1f} % saved)")
+          f"visual tokens {np.mean(tokens):.1f} of {np.mean(full):.1f} "
+          f"({100 - 100 * np.sum(tokens) / np.sum(full):.1f} % saved)")
     for branch in [args.branch] if args.branch else list(model.config.vision):
         jobs = [(s, k, 0) for s, k in zip(samples, scales, strict=True)]
         print(branch, json.dumps(table(samples, answer_all(model, chat, branch, jobs))), flush=True)

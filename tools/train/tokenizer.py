@@ -13,7 +13,8 @@ VOCAB_SIZE = 512
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
             "<|image_pad|>", "<|tile|>", "<|row|>")
 
-_NOUNS = ["circle", "square", "triangle", "star", "shape", "bar", "item", "label", "receipt", "total", "number", "value", "word", "picture", "image", "colour", "price", "text", "line", "name", "letter", "digit", "chart"]
+_NOUNS = ["circle", "square", "triangle", "star", "shape", "bar", "item", "label", "receipt", "total", "number",
+          "value", "word", "picture", "image", "colour", "price", "text", "line", "name", "letter", "digit", "chart"]
 _COLOURS = ["red", "green", "blue", "yellow", "purple", "orange", "black", "white"]
 
 CHAT_TEMPLATE = """\

@@ -45,7 +45,8 @@ class Stage:
 
 STAGES = {
     "align": Stage(Mix(SMALL, {k: v for k, v in TALL.items() if k <= 128},
-                       {"receipt": 0.2, "label": 0.5, "shapes": 0.12, "bars": 0.18}, ease=(0.3, 1.0), ocr=0.5), dense=1.0),
+                       {"receipt": 0.2, "label": 0.5, "shapes": 0.12, "bars": 0.18},
+                       ease=(0.3, 1.0), ocr=0.5), dense=1.0),
     "main": Stage(Mix(SMALL, TALL, EVEN, ease=(0.0, 0.8), magnify=(0.85, 1.25), ocr=0.5), dense=0.7),
     "mixed": Stage(Mix(WIDE, TALL, {"receipt": 0.27, "label": 0.23, "shapes": 0.32, "bars": 0.18}, ease=(0.0, 0.5),
                        magnify=(0.85, 1.25), ocr=0.25), dense=0.6),
@@ -115,7 +116,7 @@ def join(features: list[list[Tensor]]) -> Tensor:
 
 @torch.no_grad()
 def evaluate(model: HyperVL, chat: Chat, batches: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Exact answers by branch, family and kind (teacher forced: all tokens right is what greedy decoding gets right)."""
+    """Exact answers by branch, family and kind; teacher forced, which is right where greedy decoding is."""
     hits: dict[str, list[float]] = {}
     model.eval()
     for batch in batches:
@@ -134,7 +135,8 @@ def evaluate(model: HyperVL, chat: Chat, batches: list[dict[str, Any]]) -> dict[
     return hits
 
 
-def state_of(model: HyperVL, heads: Heads, optims: list[torch.optim.Optimizer], step: int, stage: str) -> dict[str, Any]:
+def state_of(model: HyperVL, heads: Heads, optims: list[torch.optim.Optimizer], step: int,
+             stage: str) -> dict[str, Any]:
     """Everything --resume needs."""
     return {"model": model.state_dict(), "heads": heads.state_dict(), "optims": [o.state_dict() for o in optims],
             "rng": torch.get_rng_state(), "step": step, "stage": stage}

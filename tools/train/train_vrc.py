@@ -44,12 +44,12 @@ def losses(args: argparse.Namespace) -> None:
                 for scale in LADDER:
                     w, h = preprocess.scaled_size(*s.image.size, scale)
                     e = s.zoom * scale
-                    if preprocess.visual_tokens(w, h) <= MOST_TOKENS and e >= 0.25:
+                    if preprocess.visual_tokens(w, h) <= MOST_TOKENS and 0.3 <= e <= 1.7:
                         jobs.append((s, scale, i))
             rows = [dict[str, list[float]]() for _ in samples]
             branches = ["large", "base"] if args.both else ["large"]
             for branch in branches:
-                for (_, scale, i), (loss, _) in zip(jobs, answer_all(model, chat, branch, jobs, text=90), strict=True):
+                for (_, scale, i), (loss, _) in zip(jobs, answer_all(model, chat, branch, jobs, text=60), strict=True):
                     rows[i].setdefault(str(scale), []).append(round(loss, 5))
             path.write_text(json.dumps([{"seed": seed, "loss": row} for seed, row in zip(seeds, rows, strict=True)]))
             print(f"{path.name} {time.time() - began:.1f} s", flush=True)

@@ -198,7 +198,13 @@ def fit(vrc: Vrc, thumbnails: Tensor, sizes: Tensor, targets: Tensor, steps: int
             group["lr"] = lr * min(1.0, (step + 1) / 50) * (1 - step / steps) + 1e-6
         rows = torch.randint(len(targets), (batch,))
         images = thumbnails[rows]
-        images = images + torch.randn_like(images) * 0.01
+        if torch.rand(()) < 0.5:  # what a mirror image needs does not change, nor what a negative needs
+            images = images.flip(-1)
+        if torch.rand(()) < 0.5:
+            images = images.flip(-2)
+        if torch.rand(()) < 0.3:
+            images = -images
+        images = images[:, torch.randperm(3)] + torch.randn_like(images) * 0.01
         error = targets[rows] - vrc(images, sizes[rows])
         loss = F.smooth_l1_loss(error, torch.zeros_like(error), beta=0.05, reduction="none")
         loss = (loss * torch.where(error > 0, quantile, 1 - quantile)).mean() * 2
