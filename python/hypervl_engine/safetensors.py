@@ -158,7 +158,7 @@ class SafetensorsFile:
             self._bytes = np.memmap(self.path, np.uint8, mode="r")
             if self._bytes.size < max(i.end for i in self.tensors.values()):
                 raise CheckpointError(f"{self.path} has become shorter since it was opened")
-        raw = self._bytes[info.begin : info.end]
+        raw = self._bytes.view(np.ndarray)[info.begin : info.end]
         dtype = DTYPES[info.dtype]
         # A header of odd length leaves the data unaligned, which views do not mind but arithmetic in C might.
         if info.begin % dtype.itemsize:

@@ -152,7 +152,7 @@ class RandomWeights:
             return 3.0 / float(np.sqrt(columns))  # logits spread over several units, not nearly tied
         gain = 1.0
         if name.endswith(("o_proj.weight", "down_proj.weight", "out_proj.weight", "fc2.weight")):
-            gain = 0.2  # what is added to the residual stream stays small beside it
+            gain = 0.5  # what is added to the residual stream stays small beside it
         return gain / float(np.sqrt(columns))
 
     def array(self, name: str, spec: TensorSpec) -> NDArray[np.float32]:
@@ -168,7 +168,7 @@ class RandomWeights:
         for spec in vrc_layers(config):
             rng = self._rng(spec.name)
             last = spec.name.endswith("fc2")
-            gain = 0.2 if last or spec.name.endswith("pool") else 1.4
+            gain = 0.05 if last else 0.2 if spec.name.endswith("pool") else 1.4
             weight = rng.normal(0.0, gain / np.sqrt(np.prod(spec.shape[1:])), spec.shape).astype(np.float32)
             bias = np.full(spec.shape[0], 0.7) if last else rng.normal(0.1, 0.2, spec.shape[0])
             layers.append(FloatLayer(spec, weight, bias.astype(np.float32), None))
