@@ -1,7 +1,7 @@
 """From a picture to what the vision branch sees: the one place where training resizes, normalises and pads.
 
-Pillow's bicubic resize equals the engine's bit for bit (docs/checkpoint.md, steps 1-3; checked by
-tests when the engine is installed).
+The engine's own preprocessing (docs/checkpoint.md, steps 1-3) gives the same numbers to one unit in the last place:
+tests/test_train_preprocess.py compares the two. Pillow's is used here because training must not need a compiled engine.
 """
 
 from __future__ import annotations
