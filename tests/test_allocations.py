@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from reference import write_random
+from tools.reference import write_random
 
 # Counts every allocation of the process. dlsym may allocate before the real functions are known: those come from a small buffer.
 COUNTER = r"""

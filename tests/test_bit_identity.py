@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypervl_engine import _core
 from hypervl_engine.engine import load
-from reference import write_random
+from tools.reference import write_random
 
 SCRIPT = """
 import hashlib, sys

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypervl_engine import _testing
 from hypervl_engine.engine import Engine, load
-from reference import write_random
+from tools.reference import write_random
 
 
 @pytest.fixture(scope="module")

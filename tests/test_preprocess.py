@@ -11,7 +11,7 @@ from hypervl_engine.engine import Engine, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from reference import write_random
+from tools.reference import write_random
 
 UNIT = 32  # patch_size 16 * pixel_shuffle 2
 TILE = 64

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypervl_engine.engine import load
-from reference import relative_l2, siglip, write_random
+from tools.reference import relative_l2, siglip, write_random
 
 TOLERANCE = 1e-3  # relative L2 of a token's features
 
