@@ -32,7 +32,7 @@ def main() -> int:
     options = parser.parse_args()
 
     engine = load(options.checkpoint, context_length=options.positions)
-    ids = np.random.default_rng(options.seed).integers(0, engine.tokenizer.size - 300, options.positions).astype(np.int32)
+    ids = np.random.default_rng(options.seed).integers(0, engine.tokenizer.vocab_size - 300, options.positions).astype(np.int32)
     ours = engine.new_session().prefill(ids, logits=True)
     assert ours is not None
     with torch.no_grad():

@@ -56,9 +56,11 @@ def dequantised(folder: Path) -> dict[str, torch.Tensor]:
         bits = 4 if packed.shape[1] * 8 < cols + 8 else 8
         words = packed.numpy().view(np.uint32)
         per_word = 32 // bits
-        values = np.stack([(words >> (bits * i)) & (2**bits - 1) for i in range(per_word)], axis=-1)
-        q = values.reshape(rows, -1)[:, :cols].astype(np.float32) - 2.0 ** (bits - 1)
-        out[base + ".weight"] = torch.from_numpy(q) * scale.repeat_interleave(cols // scale.shape[1], dim=1)
+        q = np.empty((rows, words.shape[1], per_word), np.float32)
+        for i in range(per_word):
+            q[:, :, i] = (words >> (bits * i)) & (2**bits - 1)
+        weight = torch.from_numpy(q.reshape(rows, -1)[:, :cols]).sub_(2.0 ** (bits - 1))
+        out[base + ".weight"] = weight.mul_(scale.repeat_interleave(cols // scale.shape[1], dim=1))
     return out
 
 
@@ -95,19 +97,17 @@ def qwen3(folder: Path) -> Any:
     config._attn_implementation = "eager"
     with torch.device("meta"):
         model = Qwen3ForCausalLM(config)
-    model = model.to_empty(device="cpu").eval()
     weights = {
         "model." + n.removeprefix("model.language_model."): t
         for n, t in dequantised(folder).items()
         if n.startswith("model.language_model.")
     }
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    missing, unexpected = model.load_state_dict(weights, strict=False)
+    missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)  # no second copy of the weights
     assert not missing
     assert not unexpected
-    # to_empty left the rotary buffers unset.
-    model.model.rotary_emb = type(model.model.rotary_emb)(config)
-    return model
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its buffers are in no state dict
+    return model.eval()
 
 
 def relative_l2(values: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float64]:
