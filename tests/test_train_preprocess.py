@@ -1,4 +1,4 @@
-"""Training sees the engine's own pixels: tools/train/preprocess.py against the compiled preprocessing of the demo model."""
+"""Training sees the engine's own pixels: tools/train/preprocess.py against the compiled preprocessing."""
 
 from __future__ import annotations
 
