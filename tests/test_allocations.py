@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
 from tools.reference import write_random
 
 # Counts every allocation of the process. dlsym may allocate before the real functions are known: those come from a small buffer.

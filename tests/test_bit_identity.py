@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypervl_engine import _core
 from hypervl_engine.engine import load
+
 from tools.reference import write_random
 
 SCRIPT = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypervl_engine import _testing
 from hypervl_engine.engine import Engine, load
+
 from tools.reference import write_random
 
 
@@ -54,7 +56,7 @@ def test_live_buffers_do_not_overlap(engine: Engine, name: str) -> None:
     shared = False
     for alive in live_sets(plan):
         spans = sorted(place for b in alive if (place := places[b]))
-        assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a[1] <= b[0] for a, b in pairwise(spans))
     for a in range(len(places)):
         for b in range(a):
             pa, pb = places[a], places[b]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from hypervl_engine.engine import Engine, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from tools.reference import write_random
 
 UNIT = 32  # patch_size 16 * pixel_shuffle 2
@@ -66,7 +66,10 @@ def test_tiles_are_encoded_one_by_one(engine: Engine) -> None:
     np.testing.assert_array_equal(tiles[1], alone[0])
 
 
-@pytest.mark.parametrize(("height", "width", "scale"), [(0, 5, 1.0), (5, 0, 1.0), (-1, 5, 1.0), (5, 5, 0.0), (5, 5, 1.5), (5, 5, float("nan"))])
+@pytest.mark.parametrize(
+    ("height", "width", "scale"),
+    [(0, 5, 1.0), (5, 0, 1.0), (-1, 5, 1.0), (5, 5, 0.0), (5, 5, 1.5), (5, 5, float("nan"))],
+)
 def test_sizes_and_scales_out_of_range(engine: Engine, height: int, width: int, scale: float) -> None:
     with pytest.raises(ValueError, match="got"):
         engine.model.plan_image(height, width, scale)

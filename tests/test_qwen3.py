@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypervl_engine.engine import load
+
 from tools.reference import qwen3, relative_l2, write_random
 
 TOLERANCE = 1e-3  # relative L2 of a position's logits

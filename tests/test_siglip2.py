@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypervl_engine.engine import load
+
 from tools.reference import relative_l2, siglip, write_random
 
 TOLERANCE = 1e-3  # relative L2 of a token's features
@@ -16,7 +17,8 @@ TOLERANCE = 1e-3  # relative L2 of a token's features
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both published towers at full depth, under a small text model."""
-    return write_random(tmp_path_factory.mktemp("published") / "checkpoint", vision="hypervl-1.8b", tiling={"edge_positions": "interpolate"})
+    folder = tmp_path_factory.mktemp("published") / "checkpoint"
+    return write_random(folder, vision="hypervl-1.8b", tiling={"edge_positions": "interpolate"})
 
 
 @pytest.mark.parametrize("branch", ["base", "large"])

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLAGS = {
-    "avx2.cc": "-mavx2 -mfma -mf16c".split(),
-    "avx512vnni.cc": "-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni".split(),
+    "avx2.cc": ["-mavx2", "-mfma", "-mf16c"],
+    "avx512vnni.cc": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"],
 }
 
 

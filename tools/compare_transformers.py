@@ -18,9 +18,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hypervl_engine.engine import load  # noqa: E402
+from hypervl_engine.engine import load
 
-from tools.reference import qwen3, relative_l2  # noqa: E402
+from tools.reference import qwen3, relative_l2
 
 
 def main() -> int:

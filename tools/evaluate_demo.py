@@ -95,7 +95,8 @@ def main() -> None:
     text = report([line for line in done if line["seed"] in seeds])
     print(text)
     if options.out:
-        head = f"# The demo model on {options.count} held-out pictures\n\nMade by `python tools/evaluate_demo.py --count {options.count}`.\n\n"
+        command = f"python tools/evaluate_demo.py --count {options.count}"
+        head = f"# The demo model on {options.count} held-out pictures\n\nMade by `{command}`.\n\n"
         options.out.write_text(head + text + "\n")
 
 

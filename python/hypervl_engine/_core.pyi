@@ -23,7 +23,8 @@ class SampledToken(TypedDict):
     top_logprobs: list[tuple[int, float]]  # as many as asked for, best first
 
 def cpu_info() -> dict[str, Any]:
-    """`features` (list of str), `isa` (the one in use), `available` (list), `threads` (of the machine), `variants` (kernel -> variant), `tvm` (bool)."""
+    """`features` (list of str), `isa` (the one in use), `available` (list), `threads` (of the machine), `variants` (kernel ->
+    variant), `tvm` (bool: the image operations and the VRC are the TVM-compiled ones)."""
 
 class WeightPacker:
     """Writes a packed weight file (or private memory) section by section, in the order given to `plan_*`, then `finish`."""
