@@ -7,8 +7,10 @@ works is what tools/train/measure.py measures and the README says.
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 from hypervl_engine import Engine, load
@@ -32,7 +34,7 @@ def find(engine: Engine, family: str, sides: tuple[int, int], bar: tqdm) -> tupl
         if not sides[0] <= max(drawn.image.size) <= sides[1]:
             continue
         out = io.BytesIO()
-        drawn.image.save(out, "PNG", optimize=True)
+        drawn.image.save(out, "PNG")
         if out.tell() > MAX_BYTES:
             continue
         pixels = np.asarray(drawn.image)
@@ -42,10 +44,14 @@ def find(engine: Engine, family: str, sides: tuple[int, int], bar: tqdm) -> tupl
 
 
 def main() -> None:
-    """Writes the pictures and questions.json into the package."""
-    engine = load()
-    ask.FOLDER.mkdir(exist_ok=True)
-    for old in ask.FOLDER.glob("*.png"):
+    """Writes the pictures and questions.json, by default into the package."""
+    parser = argparse.ArgumentParser(prog="python -m tools.demo_images", description=__doc__)
+    parser.add_argument("--model", metavar="FOLDER", help="checkpoint (default: the demo model)")
+    parser.add_argument("--output", type=Path, default=ask.FOLDER, metavar="FOLDER")
+    options = parser.parse_args()
+    engine, folder = load(options.model), options.output
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
         old.unlink()
     entries = []
     with tqdm(desc="pictures tried") as bar:
@@ -53,12 +59,12 @@ def main() -> None:
             for size, sides in SIDES.items():
                 png, items = find(engine, family, sides, bar)
                 name = f"{family}-{size}.png"
-                (ask.FOLDER / name).write_bytes(png)
+                (folder / name).write_bytes(png)
                 entries += [
                     {"image": name, "question": item.question, "answer": item.answer, "family": family}
                     for item in items
                 ]
-    (ask.FOLDER / "questions.json").write_text(json.dumps(entries, indent=1) + "\n")
+    (folder / "questions.json").write_text(json.dumps(entries, indent=1) + "\n")
 
 
 if __name__ == "__main__":
