@@ -187,7 +187,7 @@ def thumbnail(image: Image.Image, size: int) -> np.ndarray:
 
 
 def fit(vrc: Vrc, thumbnails: Tensor, sizes: Tensor, targets: Tensor, steps: int, lr: float, quantile: float,
-        batch: int = 128) -> float:
+        batch: int = 64) -> float:
     """Quantile regression (above 0.5: rather too much resolution than too little); -> the last mean loss."""
     vrc.train()
     params = [p for p in vrc.parameters() if p.requires_grad]
@@ -211,6 +211,8 @@ def fit(vrc: Vrc, thumbnails: Tensor, sizes: Tensor, targets: Tensor, steps: int
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        mean = float(loss) if math.isnan(mean) else 0.98 * mean + 0.02 * float(loss)
+        mean = loss.item() if math.isnan(mean) else 0.98 * mean + 0.02 * loss.item()
+        if step % 100 == 0:
+            print(f"  step {step} of {steps}: {mean:.5f}", flush=True)
     vrc.eval()
     return mean
