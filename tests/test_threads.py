@@ -172,15 +172,23 @@ def test_cancel_of_one_stream_leaves_others(engine, picture):
     assert engine.generate(picture, "hello", max_new_tokens=8).tokens == other.result.tokens
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests were started with SIGINT ignored (in a shell's background)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("what", ["generate", "encode", "prefill"])
-def test_keyboard_interrupt(engine, picture, what):
+def test_keyboard_interrupt(engine, picture, interruptible, what):
     expected = answers(engine, picture)
     image = np.zeros((2048, 2048, 3), np.uint8)
     session = engine.new_session()
     ids = np.ones(engine.context_length - 1, np.int32)
 
     def work():
-        while True:
+        while time.perf_counter() - start < 60:
             if what == "generate":
                 engine.generate(picture, "hello", max_new_tokens=2000)
             elif what == "encode":
