@@ -23,7 +23,10 @@ def test_bundled_pictures():
     assert len(items) >= 6
     assert len({item.name for item in items}) >= 4
     assert len({item.family for item in items}) == 4
-    sides = [max(Image.open(item.image).size) for item in items]
+    sides = []
+    for item in items:
+        with Image.open(item.image) as image:
+            sides.append(max(image.size))
     assert min(sides) >= 64
     assert max(sides) <= 512
     assert max(sides) > 2 * min(sides)
