@@ -1,6 +1,7 @@
 # make demo [SEED=7]   build, install into .venv, and let the bundled model answer questions about pictures
 # make test            build with the test module, install what the tests need, and run the whole suite
 # make lint            ruff and mypy alone
+# make asan            the tests of strange input, images, checkpoints and the engine under the address and undefined-behaviour sanitizers
 # make benchmark       pytest-benchmark over the demo model and the kernels
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc kernels python cmake -type f -not -name '*.pyc' 2>/dev/null) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test lint benchmark clean
+.PHONY: demo test lint asan benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m hypervl_engine.demo $(if $(SEED),--seed $(SEED))
@@ -24,6 +25,18 @@ test: lint
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check python tests kernels tools
 	$(BIN)/mypy
+
+ASAN := build/asan-ubsan
+ASAN_TESTS := $(addprefix tests/test_,robustness.py safetensors.py checkpoint.py engine.py preprocess.py images.py vrc.py tiling.py chat.py)
+asan: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --disable-pip-version-check -q cmake ninja pybind11
+	$(BIN)/cmake --preset asan-ubsan -DHVL_BUILD_TESTING=OFF -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	$(BIN)/cmake --build $(ASAN) --target _core
+	rm -rf $(ASAN)/package && mkdir $(ASAN)/package && cp -r python/hypervl_engine $(ASAN)/package/
+	rm -f $(ASAN)/package/hypervl_engine/*.so && cp $(ASAN)/_core*.so $(ASAN)/package/hypervl_engine/
+	LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  PYTHONPATH=$(ASAN)/package $(BIN)/python -m pytest $(ASAN_TESTS) $(PYTEST_ARGS)
 
 benchmark: $(VENV)/.installed-test
 	$(BIN)/python -m pytest tests/benchmarks kernels/*/bench_*.py --benchmark-enable --benchmark-only $(PYTEST_ARGS)
