@@ -68,7 +68,7 @@ class Recorder {
     b_.append(op, "", DType::kU8, 0, 0);
   }
 
-  // A linear layer on one vector; `columns` of its weight sit in the vector where `column_of` says (the size features come after padding).
+  // A linear layer on one vector. Inputs from gap_at on end the vector: between the channels and the size features lies padding.
   Activation linear(BufferId in, int32_t stored_inputs, int32_t vector_size, int32_t gap_at, const std::string& name, int32_t outputs,
                     double out_scale, BufferId out) {
     VrcFloatLayer layer = read(name, outputs, stored_inputs, kRelu6Scale, 0, out_scale);

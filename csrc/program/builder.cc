@@ -37,9 +37,6 @@ BufferId ProgramBuilder::add(Space space, std::string name, DType dtype, int32_t
 BufferId ProgramBuilder::bound(std::string name, DType dtype, int32_t max_rows, int32_t cols, bool dynamic_rows) {
   return add(Space::kBound, std::move(name), dtype, max_rows, cols, dynamic_rows);
 }
-BufferId ProgramBuilder::arena(std::string name, DType dtype, int32_t max_rows, int32_t cols, bool dynamic_rows) {
-  return add(Space::kArena, std::move(name), dtype, max_rows, cols, dynamic_rows);
-}
 BufferId ProgramBuilder::like(BufferId rows_of, std::string name, int32_t cols, DType dtype) {
   const Buffer& b = at(rows_of);
   return add(Space::kArena, std::move(name), dtype, b.max_rows, cols, b.dynamic_rows);
