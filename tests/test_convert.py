@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypervl_engine import _core, convert
 from hypervl_engine.checkpoint import open_checkpoint
 from hypervl_engine.config import Config
@@ -21,8 +22,6 @@ from hypervl_engine.safetensors import SafetensorsFile, SafetensorsFolder, Safet
 from hypervl_engine.tensors import array_shapes, expected_tensors, linear_shapes, vrc_layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-torch = pytest.importorskip("torch")
 
 Converted = tuple[Path, dict[str, np.ndarray[Any, Any]], convert.Summary]
 

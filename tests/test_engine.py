@@ -145,7 +145,7 @@ def test_seeds(engine, picture):
 
 @pytest.mark.parametrize("penalty", [1.3, 0.7, 5.0])
 def test_repetition_penalty_as_in_transformers(engine, penalty):
-    torch = pytest.importorskip("torch")
+    import torch
     from transformers import RepetitionPenaltyLogitsProcessor
 
     session, ids = prefilled(engine)

@@ -43,7 +43,7 @@ def test_lists():
 
 
 def test_torch_tensors():
-    torch = pytest.importorskip("torch")
+    import torch
     chw = torch.from_numpy(RGB).permute(2, 0, 1)
     np.testing.assert_array_equal(load_image(chw), RGB)
     np.testing.assert_array_equal(load_image(chw.float() / 255), RGB)

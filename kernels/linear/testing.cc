@@ -90,25 +90,12 @@ void linear(const Array<uint8_t>& q, const Array<float>& scales, const Array<int
   kernel(args, first, last);
 }
 
-// The variants this processor can run.
-std::vector<std::string> variants() {
-  std::vector<std::string> names = {kIsaNames[0]};
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  if (avx2) names.push_back(kIsaNames[1]);
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
-    names.push_back(kIsaNames[2]);
-  }
-  return names;
-}
-
 }  // namespace
 }  // namespace hvl::testing
 
 void bind_linear(pybind11::module_& m) {
   using namespace hvl::testing;
   using pybind11::arg;
-  m.def("variants", &variants, "the kernel variants this processor can run");
   m.def("pack_linear", &pack, arg("q").noconvert(), arg("scales").noconvert(), arg("bits"), arg("group_size"), arg("scale_bits"),
         arg("step") = 1 << 20, "q (rows, cols) int8, scales (rows, groups or 1) -> packed bytes; ValueError if a scale is not exact in F16");
   m.def("pack_linear_words", &pack_words, arg("words").noconvert(), arg("cols"), arg("scales").noconvert(), arg("bits"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hypervl_engine.convert.chat_template import PLAIN_CHAT_TEMPLATE
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 VOCAB_SIZE = 512
@@ -16,27 +17,6 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "
 _NOUNS = ["circle", "square", "triangle", "star", "shape", "bar", "item", "label", "receipt", "total", "number",
           "value", "word", "picture", "image", "colour", "price", "text", "line", "name", "letter", "digit", "chart"]
 _COLOURS = ["red", "green", "blue", "yellow", "purple", "orange", "black", "white"]
-
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-{{- '<|im_start|>' + message.role + '\\n' -}}
-{%- if message.content is string -%}
-{{- message.content -}}
-{%- else -%}
-{%- for part in message.content -%}
-{%- if part.type == 'image' or part.type == 'image_url' -%}
-{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}
-{%- elif part.type == 'text' -%}
-{{- part.text -}}
-{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-{{- '<|im_end|>\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-{{- '<|im_start|>assistant\\n' -}}
-{%- endif -%}
-"""
 
 
 def _corpus() -> list[str]:
@@ -69,5 +49,5 @@ def write(folder: Path) -> Tokenizer:
     tokenizer = build()
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    (folder / "chat_template.jinja").write_text(PLAIN_CHAT_TEMPLATE)
     return tokenizer

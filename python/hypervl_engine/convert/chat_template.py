@@ -1,6 +1,12 @@
 """The chat template of converted checkpoints: Qwen's marks, with a place for images."""
 
-CHAT_TEMPLATE = """\
+_NO_THINKING = """\
+{%- if enable_thinking is defined and not enable_thinking -%}
+{{- '<think>\\n\\n</think>\\n\\n' -}}
+{%- endif -%}
+"""
+# Of models that never think, such as the demo model.
+PLAIN_CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {{- '<|im_start|>' + message.role + '\\n' -}}
 {%- if message.content is string -%}
@@ -18,8 +24,7 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}
 {{- '<|im_start|>assistant\\n' -}}
-{%- if enable_thinking is defined and not enable_thinking -%}
-{{- '<think>\\n\\n</think>\\n\\n' -}}
-{%- endif -%}
 {%- endif -%}
 """
+_END = "{%- endif -%}\n"
+CHAT_TEMPLATE = PLAIN_CHAT_TEMPLATE.removesuffix(_END) + _NO_THINKING + _END
