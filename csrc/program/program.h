@@ -73,15 +73,33 @@ struct ProgramSection {
   int32_t first_weight = 0;  // weight of slot s in repetition r: weights[first_weight + r * weight_slots + s]
 };
 
+// What the scheduler must know of a weight: a packed linear (kernels/linear), or a plain array (rows 0).
+struct WeightShape {
+  int32_t rows = 0, cols = 0, bits = 0, group_size = 0, scale_bits = 0;
+  size_t bytes = 0;
+};
+
+// The KV cache that an op's state stands for; a repetition of its section has one each.
+struct StateShape {
+  int32_t kv_heads = 0, head_dim = 0, capacity = 0, bits = 0;
+};
+
 struct Program {
   std::string name;
   std::vector<Buffer> buffers;
   std::vector<Op> ops;
   std::vector<ProgramSection> sections;
-  std::vector<std::string> weights;  // tensor names
-  int32_t states = 0;
+  std::vector<std::string> weights;   // tensor names
+  std::vector<WeightShape> shapes;    // parallel to weights; filled in when they are resolved
+  std::vector<StateShape> states;
 
   BufferId find(const std::string& buffer_name) const;  // kNone when absent
+  const WeightShape& shape(const ProgramSection& section, int32_t repetition, WeightId slot) const {
+    return shapes[section.first_weight + size_t(repetition) * section.weight_slots + slot];
+  }
 };
+
+// Identifies a Program with its weights' names and shapes: plans made for one Program fit only Programs of the same hash.
+uint64_t program_hash(const Program& program);
 
 }  // namespace hvl

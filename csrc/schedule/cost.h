@@ -1,0 +1,45 @@
+// How long a Plan should take on a machine, step by step: the scheduler's objective and what `hypervl-engine plan` shows.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "csrc/schedule/hardware_spec.h"
+#include "csrc/schedule/plan.h"
+#include "csrc/schedule/steps.h"
+
+namespace hvl {
+
+// Seconds of one kernel step: max(arithmetic / rates, bytes the kernel itself reads from DDR / bandwidth) + launch. On a staged device the
+// kernel reads fast memory only.
+double step_seconds(const Program& program, const Plan& plan, const HardwareSpec& spec, const Step& step);
+
+// One kernel step or one transfer, predicted or measured. Times from the start of the run.
+struct TraceEvent {
+  bool transfer = false;
+  bool store = false;
+  Step step;               // the kernel step, or the step the transfer is for
+  double start_s = 0, duration_s = 0;
+  int64_t bytes = 0;       // of a transfer (all items of one list together)
+  int32_t items = 0;       // transfers in it
+};
+
+struct OpCost {
+  double seconds = 0;           // wall time attributed to the op: its kernels, and what they waited for transfers
+  double compute_s = 0, transfer_s = 0;
+  int64_t bytes_in = 0, bytes_out = 0;
+  int64_t transfers = 0, steps = 0;
+};
+
+struct PlanCost {
+  double seconds = 0, compute_s = 0, transfer_s = 0;
+  int64_t bytes_in = 0, bytes_out = 0, transfers = 0;
+  std::vector<OpCost> ops;      // by op of the Program, all repetitions and blocks
+};
+
+// Walks the Plan with one transfer engine beside the contexts. `events`, when given, gets every event of the first `max_repetitions` repetitions
+// of each section (the totals count all).
+PlanCost simulate(const Program& program, const Plan& plan, const HardwareSpec& spec, const RunScalars& run,
+                  std::vector<TraceEvent>* events = nullptr, int32_t max_repetitions = 1 << 30);
+
+}  // namespace hvl

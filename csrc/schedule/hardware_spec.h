@@ -1,0 +1,49 @@
+// What the scheduler knows of a machine. Plain figures; where each comes from is kept beside them in python/hypervl_engine/hardware.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace hvl {
+
+// X(figure). Rates of compute are per clock cycle and context (hardware thread); all contexts work side by side.
+#define HVL_SPEC_FIGURES(X)                                                                                          \
+  X(fast_bytes)            /* fast memory: VTCM, or the share of the caches that activations may take */             \
+  X(reserved_bytes)        /* of it, not ours */                                                                     \
+  X(vector_bytes)          /* a vector register */                                                                   \
+  X(contexts)              /* hardware threads that run kernels */                                                   \
+  X(clock_hz)                                                                                                        \
+  X(transfer_bytes_per_s)  /* between DDR and fast memory, by the transfer engine */                                 \
+  X(transfer_latency_s)    /* of one transfer */                                                                     \
+  X(ddr_bytes_per_s)       /* reads by the kernels themselves, all contexts together */                              \
+  X(launch_s)              /* handing one kernel step to all contexts, and waiting for them */                       \
+  X(macs_w4a16)                                                                                                      \
+  X(macs_w4a8)                                                                                                       \
+  X(macs_w8a16)                                                                                                      \
+  X(macs_w8a8)                                                                                                       \
+  X(unpack_w4)             /* weights taken apart, once for each register tile of tokens */                          \
+  X(unpack_w8)                                                                                                       \
+  X(token_tile)            /* tokens of such a tile */                                                               \
+  X(macs_attention)        /* QK and PV */                                                                           \
+  X(exps_attention)        /* softmax: scores a cycle */                                                             \
+  X(macs_vrc)              /* convolutions of the resolution compressor */                                           \
+  X(norm)                  /* from here on: elements of the output a cycle */                                        \
+  X(quantize)                                                                                                        \
+  X(activation)                                                                                                      \
+  X(silu_mul)                                                                                                        \
+  X(rope)                                                                                                            \
+  X(copy)                  /* embed, kv_store, pixel shuffle, patchify */
+
+struct HardwareSpec {
+  std::string name;
+  bool staged = false;  // kernels read fast memory only: every operand is transferred. Else they read DDR in place
+#define HVL_FIGURE(name) double name = 0;
+  HVL_SPEC_FIGURES(HVL_FIGURE)
+#undef HVL_FIGURE
+  int64_t budget() const { return int64_t(fast_bytes) - int64_t(reserved_bytes); }
+};
+
+// Throws Error(kValue) naming the figure that is not finite, not positive (reserved_bytes, latencies: negative) or not consistent.
+void check_spec(const HardwareSpec& spec);
+
+}  // namespace hvl
