@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "csrc/base/error.h"
-#include "csrc/io/hash.h"
+#include "csrc/base/hash.h"
 #include "csrc/io/quantize_groups.h"
 #include "csrc/io/weight_packer.h"
 #include "csrc/io/weight_store.h"

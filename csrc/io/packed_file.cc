@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "csrc/base/error.h"
-#include "csrc/io/hash.h"
-#include "csrc/io/parallel.h"
+#include "csrc/base/hash.h"
+#include "csrc/base/parallel.h"
 
 namespace hvl {
 namespace {

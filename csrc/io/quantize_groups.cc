@@ -7,7 +7,7 @@
 #include <atomic>
 
 #include "csrc/base/error.h"
-#include "csrc/io/parallel.h"
+#include "csrc/base/parallel.h"
 
 namespace hvl {
 namespace {

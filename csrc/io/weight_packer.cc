@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "csrc/base/error.h"
-#include "csrc/io/hash.h"
-#include "csrc/io/parallel.h"
+#include "csrc/base/hash.h"
+#include "csrc/base/parallel.h"
 #include "kernels/linear/pack.h"
 
 namespace hvl {

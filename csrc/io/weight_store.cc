@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "csrc/base/error.h"
-#include "csrc/io/hash.h"
+#include "csrc/base/hash.h"
 
 namespace hvl {
 namespace {

@@ -26,7 +26,7 @@ Program qwen3_layers_program(const TextConfig& config, const WeightStore& weight
   b.embed(ids, b.weight(kEmbedding + std::string(".weight")), x);
   b.end_section();
 
-  const KvRef kv = b.kv_state(kv_heads);
+  const KvRef kv = b.kv_state(kv_heads, head_dim, context_length);
   b.begin_section("layers", config.num_hidden_layers);
   const std::string layer = "model.language_model.layers.{}.";
   const std::string first = "model.language_model.layers.0.";  // every layer has the shapes and groups of the first

@@ -41,9 +41,10 @@ BufferId ProgramBuilder::like(BufferId rows_of, std::string name, int32_t cols, 
   const Buffer& b = at(rows_of);
   return add(Space::kArena, std::move(name), dtype, b.max_rows, cols, b.dynamic_rows);
 }
-KvRef ProgramBuilder::kv_state(int32_t kv_heads) {
+KvRef ProgramBuilder::kv_state(int32_t kv_heads, int32_t head_dim, int32_t context_length) {
   KvRef kv;
-  kv.state = StateId(program_.states++);
+  kv.state = StateId(program_.states.size());
+  program_.states.push_back({kv_heads, head_dim, (context_length + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock, 16});
   kv.kv_heads = kv_heads;
   return kv;
 }

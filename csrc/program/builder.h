@@ -26,7 +26,7 @@ class ProgramBuilder {
   explicit ProgramBuilder(std::string name, int32_t activation_bits);
 
   BufferId bound(std::string name, DType dtype, int32_t max_rows, int32_t cols, bool dynamic_rows = false);
-  KvRef kv_state(int32_t kv_heads);
+  KvRef kv_state(int32_t kv_heads, int32_t head_dim, int32_t context_length);
   KvRef kv_buffer(int32_t kv_heads, int32_t head_dim, int32_t rows);
 
   // Sections: ops are recorded between begin and end. In a section that repeats, a weight name holds "{}" where the number of

@@ -1,5 +1,8 @@
 #include "csrc/program/program.h"
 
+#include <cstring>
+
+#include "csrc/base/hash.h"
 #include "kernels/quantize/quantize.h"
 
 namespace hvl {
@@ -26,6 +29,42 @@ BufferId Program::find(const std::string& buffer_name) const {
     if (buffers[i].name == buffer_name) return BufferId(i);
   }
   return kNone;
+}
+
+uint64_t program_hash(const Program& program) {
+  std::string bytes;
+  const auto number = [&](auto value) { bytes.append(reinterpret_cast<const char*>(&value), sizeof value); };
+  const auto text = [&](const std::string& s) {
+    number(uint64_t(s.size()));
+    bytes += s;
+  };
+  const auto numbers = [&](const auto& values) {
+    for (const auto& value : values) number(value);
+  };
+  text(program.name);
+  for (const Buffer& b : program.buffers) {
+    text(b.name);
+    numbers(std::array<int32_t, 7>{int32_t(b.space), int32_t(b.dtype), b.max_rows, b.dynamic_rows, b.cols, b.group_size, b.bits});
+  }
+  for (const Op& op : program.ops) {
+    number(int32_t(op.kind));
+    numbers(op.in);
+    numbers(std::array<int16_t, 2>{op.out, op.state});
+    numbers(op.weight);
+    numbers(op.i);
+    numbers(op.f);
+  }
+  for (const ProgramSection& s : program.sections) {
+    text(s.name);
+    numbers(std::array<int32_t, 5>{s.first_op, s.op_count, s.repeat, s.weight_slots, s.first_weight});
+  }
+  for (const std::string& name : program.weights) text(name);
+  for (const WeightShape& w : program.shapes) {
+    numbers(std::array<int32_t, 5>{w.rows, w.cols, w.bits, w.group_size, w.scale_bits});
+    number(uint64_t(w.bytes));
+  }
+  for (const StateShape& s : program.states) numbers(std::array<int32_t, 4>{s.kv_heads, s.head_dim, s.capacity, s.bits});
+  return hash64(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
 }
 
 }  // namespace hvl

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include <vector>
+
 #include "csrc/program/program.h"
 
 namespace hvl {
@@ -26,6 +28,8 @@ int32_t row_quantum(const Program& program, const Op& op);  // blocks begin at m
 RowRange input_rows(const Program& program, const Op& op, int k, RowRange rows);
 // Whether these may go beyond `rows`: then whoever writes in[k] must be done with all rows first, so it belongs to an earlier group.
 bool reads_beyond_block(const Program& program, const Op& op, int k);
+// Whether in[k], when it lives in DDR, passes through a window: not rope's tables and the image (scratch), nor attention's K/V (ring).
+bool through_window(const Op& op, int k);
 bool is_kv(const Op& op, int k);        // in[k] (k = 3: out) is a K/V buffer: (2 * capacity) rows, in the layout of kernels/kv_store
 bool reads_output(const Op& op);        // out is read too, or written in part only
 

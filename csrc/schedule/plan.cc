@@ -1,78 +1,282 @@
 #include "csrc/schedule/plan.h"
 
 #include <algorithm>
-#include <numeric>
+#include <string>
+
+#include "csrc/base/error.h"
+#include "csrc/base/hash.h"
+#include "csrc/schedule/access.h"
+#include "csrc/schedule/steps.h"
+#include "kernels/attention/attention.h"
 
 namespace hvl {
 namespace {
 
-constexpr size_t kAlignment = 64;
-
-const ProgramSection& section_of(const Program& program, int32_t op) {
-  for (const ProgramSection& s : program.sections) {
-    if (op >= s.first_op && op < s.first_op + s.op_count) return s;
-  }
-  return program.sections.back();
+// The group an op belongs to; groups are in order of ops.
+int32_t group_of(const Plan& plan, int32_t op) {
+  int32_t g = 0;
+  while (g + 1 < int32_t(plan.groups.size()) && plan.groups[g + 1].first_op <= op) ++g;
+  return g;
 }
+
+class Checker {
+ public:
+  Checker(const Program& program, const Plan& plan) : program_(program), plan_(plan) {}
+
+  void check() {
+    header();
+    groups();
+    homes();
+    ops();
+    const std::vector<Allocation> fast = allocations(program_, plan_);
+    disjoint(fast, plan_.peak_bytes, "fast memory");
+    disjoint(ddr(), plan_.ddr_bytes, "the DDR arena");
+  }
+
+ private:
+  template <typename... Parts>
+  [[noreturn]] void bad(const Parts&... parts) const {
+    fail(ErrorKind::kValue, "plan of program ", program_.name, ": ", parts...);
+  }
+
+  void header() const {
+    if (plan_.version != kPlanVersion) bad("made by version ", plan_.version, " of the planner, this engine reads version ", kPlanVersion, ": plan again");
+    if (plan_.program != program_hash(program_)) bad("it was made for another model, tile shape or activation width: plan again");
+    if (plan_.contexts < 1 || plan_.contexts > 1024) bad("contexts is ", plan_.contexts, ", expected 1 .. 1024");
+    if (plan_.budget < 1 || plan_.budget > (int64_t(1) << 40)) bad("budget is ", plan_.budget, " bytes, expected 1 .. 2^40");
+    if (plan_.peak_bytes < 0 || plan_.peak_bytes > plan_.budget) bad("peak_bytes is ", plan_.peak_bytes, ", the budget ", plan_.budget);
+    if (plan_.ddr_bytes < 0 || plan_.ddr_bytes > (int64_t(1) << 40)) bad("ddr_bytes is ", plan_.ddr_bytes, ", expected 0 .. 2^40");
+    if (plan_.ops.size() != program_.ops.size()) bad("it has ", plan_.ops.size(), " ops, the program ", program_.ops.size());
+    if (plan_.buffers.size() != program_.buffers.size()) bad("it has ", plan_.buffers.size(), " buffers, the program ", program_.buffers.size());
+    // Ids come from files as well: every window must name a buffer and a group before anything else looks at them.
+    for (const Window& w : plan_.windows) {
+      if (w.group < 0 || w.group >= int32_t(plan_.groups.size()) || w.buffer < 0 || w.buffer >= int32_t(plan_.buffers.size())) {
+        bad("a window names group ", w.group, " and buffer ", w.buffer, ", which do not exist");
+      }
+      place("a window", w.offset, w.bytes);
+    }
+    for (const PlanOp& p : plan_.ops) place("an op's scratch", p.scratch_offset, p.scratch_bytes);
+    for (const BufferPlan& b : plan_.buffers) place("a buffer", b.offset, 0);
+    place("the ring", plan_.ring_offset, plan_.ring_slot_bytes);
+  }
+
+  void place(const char* what, int64_t offset, int64_t bytes) const {
+    if (offset < 0 || offset % kPlanAlignment != 0 || offset > (int64_t(1) << 40) || bytes < 0 || bytes > (int64_t(1) << 40)) {
+      bad(what, " lies at ", offset, " with ", bytes, " bytes: expected a multiple of ", kPlanAlignment, " from 0 on");
+    }
+  }
+
+  void groups() const {
+    size_t g = 0;
+    for (size_t s = 0; s < program_.sections.size(); ++s) {
+      const ProgramSection& section = program_.sections[s];
+      int32_t op = section.first_op;
+      while (op < section.first_op + section.op_count) {
+        if (g == plan_.groups.size()) bad("its groups end before op ", op);
+        const PlanGroup& group = plan_.groups[g++];
+        if (group.section != int32_t(s) || group.first_op != op || group.op_count < 1 || op + group.op_count > section.first_op + section.op_count) {
+          bad("group ", g - 1, " does not go on at op ", op, " of section ", section.name);
+        }
+        check_group(group, int32_t(g) - 1);
+        op += group.op_count;
+      }
+    }
+    if (g != plan_.groups.size()) bad("it has ", plan_.groups.size(), " groups, of which only ", g, " hold ops");
+  }
+
+  void check_group(const PlanGroup& group, int32_t index) const {
+    const OpRows rows = op_rows(program_, program_.ops[group.first_op]);
+    if (group.block_rows < 1) bad("group ", index, " has blocks of ", group.block_rows, " rows");
+    for (int32_t o = group.first_op; o < group.first_op + group.op_count; ++o) {
+      const Op& op = program_.ops[o];
+      if (!(op_rows(program_, op) == rows)) bad("the ops of group ", index, " do not have the same rows");
+      const int32_t quantum = row_quantum(program_, op);
+      const int32_t whole = (rows.max_rows + quantum - 1) / quantum * quantum;
+      if (group.block_rows > whole || (group.block_rows % quantum != 0 && group.block_rows < rows.max_rows)) {
+        bad("group ", index, " has blocks of ", group.block_rows, " rows, expected a multiple of ", quantum, " up to ", whole);
+      }
+      for (int k = 0; k < 3; ++k) {
+        if (op.in[k] == kNone || !reads_beyond_block(program_, op, k)) continue;
+        for (int32_t w = group.first_op; w < group.first_op + group.op_count; ++w) {
+          if (program_.ops[w].out == op.in[k]) bad("group ", index, " reads all rows of buffer ", name(op.in[k]), " while it writes them");
+        }
+      }
+      if (op.kind != OpKind::kAttention || op.state == kNone) continue;
+      for (int32_t w = group.first_op; w < group.first_op + group.op_count; ++w) {
+        if (program_.ops[w].kind == OpKind::kKvStore && program_.ops[w].state == op.state) bad("group ", index, " reads the KV cache while it writes it");
+      }
+    }
+  }
+
+  void homes() const {
+    const std::vector<Lifetime> lives = buffer_lifetimes(program_);
+    for (size_t i = 0; i < program_.buffers.size(); ++i) {
+      const Buffer& b = program_.buffers[i];
+      const Home home = plan_.buffers[i].home;
+      if (lives[i].first < 0) continue;
+      if ((home == Home::kBound) != (b.space == Space::kBound)) bad("buffer ", b.name, " is bound by the caller, or the plan says so wrongly");
+      if (home > Home::kBound) bad("buffer ", b.name, " has no valid home");
+      if (home == Home::kNone && group_of(plan_, lives[i].first) != group_of(plan_, lives[i].last)) {
+        bad("buffer ", b.name, " is used by several groups and needs a home");
+      }
+      if (home == Home::kDdr && plan_.staged && b.dtype == DType::kQuantized) bad("quantised buffer ", b.name, " cannot live in DDR");
+    }
+    for (size_t i = 1; i < plan_.windows.size(); ++i) {
+      const Window &a = plan_.windows[i - 1], &b = plan_.windows[i];
+      if (std::pair(a.group, a.buffer) >= std::pair(b.group, b.buffer)) bad("its windows are not in order of group and buffer");
+    }
+    for (const Window& w : plan_.windows) {
+      const Home home = plan_.buffers[w.buffer].home;
+      if (home == Home::kResident || (home != Home::kNone && !plan_.staged)) bad("buffer ", name(w.buffer), " has a window it does not need");
+    }
+  }
+
+  void ops() const {
+    for (int32_t o = 0; o < int32_t(program_.ops.size()); ++o) {
+      const Op& op = program_.ops[o];
+      const PlanOp& p = plan_.ops[o];
+      const PlanGroup& group = plan_.groups[group_of(plan_, o)];
+      const int32_t rows = std::min(group.block_rows, op_rows(program_, op).max_rows);
+      if (p.block_units < 0 || p.block_units > op_units(program_, op)) bad("op ", o, " has blocks of ", p.block_units, " units");
+      if (p.block_units > 0 && op.kind != OpKind::kLinear && op.kind != OpKind::kAttention) bad("op ", o, " cannot be cut into units");
+      if (p.block_keys != 0 && (op.kind != OpKind::kAttention || p.block_keys < 0 || p.block_keys % kAttentionChunk != 0)) {
+        bad("op ", o, " has blocks of ", p.block_keys, " keys, expected a multiple of ", kAttentionChunk);
+      }
+      if (p.scratch_bytes < scratch_bytes(program_, plan_, o)) {
+        bad("op ", o, " has ", p.scratch_bytes, " bytes of scratch, it needs ", scratch_bytes(program_, plan_, o));
+      }
+      if (const int64_t bytes = streamed_bytes(program_, plan_, o); bytes > 2 * plan_.ring_slot_bytes) {
+        bad("op ", o, " streams ", bytes, " bytes, the ring holds ", 2 * plan_.ring_slot_bytes);
+      }
+      // Every range a block of rows can touch must fit its window.
+      for (int32_t begin = 0; begin < op_rows(program_, op).max_rows; begin += group.block_rows) {
+        const RowRange block = {begin, std::min(op_rows(program_, op).max_rows, begin + group.block_rows)};
+        for (int k = 0; k < 3; ++k) {
+          if (op.in[k] != kNone && (through_window(op, k) || is_kv(op, k))) {
+            const RowRange r = input_rows(program_, op, k, block);
+            fits(o, op.in[k], is_kv(op, k), is_kv(op, k) ? rows : union_rows(group, op.in[k], block, r));
+          }
+        }
+        if (op.out != kNone) fits(o, op.out, is_kv(op, 3), is_kv(op, 3) ? block.end - block.begin : union_rows(group, op.out, block, block));
+      }
+    }
+  }
+
+  // Rows of a buffer that the ops of a group touch together for a block.
+  int32_t union_rows(const PlanGroup& group, BufferId buffer, RowRange block, RowRange r) const {
+    for (int32_t o = group.first_op; o < group.first_op + group.op_count; ++o) {
+      const Op& op = program_.ops[o];
+      for (int k = 0; k < 3; ++k) {
+        if (op.in[k] != buffer || !through_window(op, k)) continue;
+        const RowRange other = input_rows(program_, op, k, block);
+        r = {std::min(r.begin, other.begin), std::max(r.end, other.end)};
+      }
+    }
+    return r.end - r.begin;
+  }
+
+  void fits(int32_t o, BufferId id, bool kv, int32_t rows) const {
+    const Buffer& b = program_.buffers[id];
+    const Home home = plan_.buffers[id].home;
+    if (home == Home::kResident || (home != Home::kNone && !plan_.staged)) return;
+    if (kv && program_.ops[o].kind == OpKind::kAttention) return;  // streamed
+    const int32_t group = group_of(plan_, o);
+    const auto found = std::find_if(plan_.windows.begin(), plan_.windows.end(), [&](const Window& w) { return w.group == group && w.buffer == id; });
+    const int64_t needed = kv ? kv_window_bytes(b, rows) : rows_bytes(b, rows);
+    if (found == plan_.windows.end()) bad("buffer ", b.name, " has no window in group ", group);
+    if (found->bytes < needed) bad("the window of buffer ", b.name, " in group ", group, " has ", found->bytes, " bytes, it needs ", needed);
+  }
+
+  std::vector<Allocation> ddr() const {
+    std::vector<Allocation> out;
+    const std::vector<Lifetime> lives = buffer_lifetimes(program_);
+    for (size_t i = 0; i < plan_.buffers.size(); ++i) {
+      if (plan_.buffers[i].home != Home::kDdr || lives[i].first < 0) continue;
+      const PlanGroup& last = plan_.groups[group_of(plan_, lives[i].last)];
+      out.push_back({Allocation::Kind::kResident, int32_t(i), plan_.buffers[i].offset, int64_t(program_.buffers[i].bytes()),
+                     plan_.groups[group_of(plan_, lives[i].first)].first_op, last.first_op + last.op_count - 1});
+    }
+    return out;
+  }
+
+  void disjoint(const std::vector<Allocation>& all, int64_t limit, const char* where) const {
+    for (size_t i = 0; i < all.size(); ++i) {
+      const Allocation& a = all[i];
+      if (a.offset + a.bytes > limit) bad("an allocation ends at byte ", a.offset + a.bytes, " of ", where, ", which has ", limit);
+      for (size_t j = 0; j < i; ++j) {
+        const Allocation& b = all[j];
+        if (a.first_op <= b.last_op && b.first_op <= a.last_op && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes) {
+          bad("two allocations that live at the same time overlap at byte ", std::max(a.offset, b.offset), " of ", where);
+        }
+      }
+    }
+  }
+
+  const std::string& name(BufferId id) const { return program_.buffers[id].name; }
+
+  const Program& program_;
+  const Plan& plan_;
+};
 
 }  // namespace
 
-std::vector<Lifetime> buffer_lifetimes(const Program& program) {
-  std::vector<Lifetime> lives(program.buffers.size());
-  std::vector<bool> written(program.buffers.size(), false);
-  for (size_t o = 0; o < program.ops.size(); ++o) {
-    const Op& op = program.ops[o];
-    const ProgramSection& section = section_of(program, int32_t(o));
-    const int32_t section_end = section.first_op + section.op_count - 1;
-    const auto touch = [&](BufferId id, bool write) {
-      if (id == kNone) return;
-      Lifetime& life = lives[id];
-      // What a repeated section reads before it writes it comes from outside or from the repetition before: it lives through the section.
-      const bool carried = section.repeat > 1 && ((life.first >= 0 && life.first < section.first_op) || (!write && !written[id]));
-      const int32_t first = carried ? section.first_op : int32_t(o);
-      const int32_t last = carried ? section_end : int32_t(o);
-      life.first = life.first < 0 ? first : std::min(life.first, first);
-      life.last = std::max(life.last, last);
-      if (write) written[id] = true;
-    };
-    for (BufferId id : op.in) touch(id, false);
-    touch(op.out, true);
+std::vector<Allocation> allocations(const Program& program, const Plan& plan) {
+  std::vector<Allocation> out;
+  const std::vector<Lifetime> lives = buffer_lifetimes(program);
+  for (size_t i = 0; i < plan.buffers.size(); ++i) {
+    if (plan.buffers[i].home != Home::kResident || lives[i].first < 0) continue;
+    // Blocks of a group run one after another, so a resident buffer lives through the whole of its first and last group.
+    const PlanGroup &first = plan.groups[group_of(plan, lives[i].first)], &last = plan.groups[group_of(plan, lives[i].last)];
+    out.push_back({Allocation::Kind::kResident, int32_t(i), plan.buffers[i].offset, int64_t(program.buffers[i].bytes()), first.first_op,
+                   last.first_op + last.op_count - 1});
   }
-  return lives;
+  for (size_t i = 0; i < plan.windows.size(); ++i) {
+    const Window& w = plan.windows[i];
+    const PlanGroup& group = plan.groups[w.group];
+    int32_t first = -1, last = -1;
+    for (int32_t o = group.first_op; o < group.first_op + group.op_count; ++o) {
+      const Op& op = program.ops[o];
+      bool uses = op.out == w.buffer;
+      for (int k = 0; k < 3; ++k) uses |= op.in[k] == w.buffer && (through_window(op, k) || is_kv(op, k));
+      if (!uses) continue;
+      if (first < 0) first = o;
+      last = o;
+    }
+    if (first < 0) continue;
+    out.push_back({Allocation::Kind::kWindow, int32_t(i), w.offset, w.bytes, first, last});
+  }
+  for (size_t o = 0; o < plan.ops.size(); ++o) {
+    if (plan.ops[o].scratch_bytes == 0) continue;
+    out.push_back({Allocation::Kind::kScratch, int32_t(o), plan.ops[o].scratch_offset, plan.ops[o].scratch_bytes, int32_t(o), int32_t(o)});
+  }
+  if (plan.ring_slot_bytes > 0) {
+    out.push_back({Allocation::Kind::kRing, 0, plan.ring_offset, 2 * plan.ring_slot_bytes, 0, int32_t(program.ops.size()) - 1});
+  }
+  return out;
 }
 
-Plan make_plan(const Program& program) {
-  Plan plan;
-  plan.offsets.assign(program.buffers.size(), kNotPlaced);
-  const std::vector<Lifetime> lives = buffer_lifetimes(program);
+void check_plan(const Program& program, const Plan& plan) { Checker(program, plan).check(); }
 
-  std::vector<size_t> order;
-  for (size_t b = 0; b < program.buffers.size(); ++b) {
-    if (program.buffers[b].space == Space::kArena && lives[b].first >= 0) order.push_back(b);
+uint64_t plan_hash(const Plan& plan) {
+  std::string bytes;
+  const auto number = [&](auto value) { bytes.append(reinterpret_cast<const char*>(&value), sizeof value); };
+  number(plan.version);
+  number(plan.program);
+  bytes += plan.spec;
+  for (int64_t v : {int64_t(plan.staged), int64_t(plan.contexts), plan.budget, plan.peak_bytes, plan.ddr_bytes, plan.ring_offset, plan.ring_slot_bytes}) number(v);
+  for (const PlanGroup& g : plan.groups) {
+    for (int32_t v : {g.section, g.first_op, g.op_count, g.block_rows}) number(v);
   }
-  // Largest first, each at the lowest offset that is free during its whole life.
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return program.buffers[a].bytes() > program.buffers[b].bytes(); });
-  std::vector<size_t> placed;
-  for (size_t b : order) {
-    const size_t bytes = (program.buffers[b].bytes() + kAlignment - 1) / kAlignment * kAlignment;
-    std::vector<std::pair<size_t, size_t>> taken;
-    for (size_t p : placed) {
-      if (lives[p].last >= lives[b].first && lives[b].last >= lives[p].first) {
-        taken.emplace_back(plan.offsets[p], plan.offsets[p] + program.buffers[p].bytes());
-      }
-    }
-    std::sort(taken.begin(), taken.end());
-    size_t offset = 0;
-    for (const auto& [begin, end] : taken) {
-      if (offset + bytes <= begin) break;
-      offset = std::max(offset, (end + kAlignment - 1) / kAlignment * kAlignment);
-    }
-    plan.offsets[b] = offset;
-    plan.arena_bytes = std::max(plan.arena_bytes, offset + bytes);
-    placed.push_back(b);
+  for (const PlanOp& p : plan.ops) {
+    for (int64_t v : {int64_t(p.block_units), int64_t(p.block_keys), p.scratch_offset, p.scratch_bytes}) number(v);
   }
-  return plan;
+  for (const BufferPlan& b : plan.buffers) {
+    for (int64_t v : {int64_t(b.home), b.offset}) number(v);
+  }
+  for (const Window& w : plan.windows) {
+    for (int64_t v : {int64_t(w.group), int64_t(w.buffer), w.offset, w.bytes}) number(v);
+  }
+  return hash64(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
 }
 
 }  // namespace hvl

@@ -26,8 +26,8 @@ RunScalars largest_run(const Program& program);  // all rows, at the end of the 
 // One call of a kernel.
 struct Step {
   int32_t section = 0, repetition = 0, group = 0, block = 0, op = 0;
-  int32_t row_begin = 0, row_end = 0;    // of the op's rows
-  int32_t unit_begin = 0, unit_end = 0;  // kLinear: blocks of 32 outputs; kAttention: K/V heads; staged kEmbed: row_begin .. row_end
+  int32_t row_begin = 0, row_end = 0;    // of the op's rows: the block's, or (kEmbed on a staged device) one at a time
+  int32_t unit_begin = 0, unit_end = 0;  // kLinear: blocks of 32 outputs; kAttention: K/V heads
   int32_t key_begin = 0, key_end = 0;    // kAttention
   bool first = false, last = false;      // of the op in this block
 };
@@ -41,7 +41,8 @@ class StepCursor {
 
  private:
   void enter();
-  bool fill();
+  bool has_inner() const;     // whether the op of this block has steps after the current one
+  int32_t key_limit() const;  // keys that the rows of this step may see
   const Program* program_;
   const Plan* plan_;
   RunScalars run_;

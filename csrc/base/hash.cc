@@ -1,10 +1,10 @@
-#include "csrc/io/hash.h"
+#include "csrc/base/hash.h"
 
 #include <string.h>
 
 #include <vector>
 
-#include "csrc/io/parallel.h"
+#include "csrc/base/parallel.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
