@@ -82,4 +82,5 @@ PYBIND11_MODULE(_core, m) {
   m.def("cpu_info", &cpu_info);
   bind_weights(m);
   bind_model(m);
+  bind_microbenchmark(m);
 }

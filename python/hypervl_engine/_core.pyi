@@ -26,6 +26,17 @@ def cpu_info() -> dict[str, Any]:
     """`features` (list of str), `isa` (the one in use), `available` (list), `threads` (of the machine), `variants` (kernel ->
     variant), `tvm` (bool: the image operations and the VRC are the TVM-compiled ones)."""
 
+def time_kernel(kind: str, threads: int, *, runs: int = 5, run_seconds: float = 2e-3, **numbers: int) -> float:
+    """Seconds one call of a kernel takes on made-up operands in `threads` threads: the best of `runs` runs of at least
+    `run_seconds` each. The kinds and their numbers (ValueError when one is missing, unknown or out of range):
+    linear (rows, outputs, inputs, weight_bits, activation_bits, group_size=128, copies=1: weights taken in turn),
+    quantize (rows, cols, activation_bits), quantize_i16 (rows, cols), norm (rows, cols, layer_norm=0|1), activation (rows, cols,
+    function=0..4 as in kernels/activation), silu_mul (rows, cols), rope (rows, heads, head_dim), kv_store (rows, kv_heads,
+    head_dim, bits), attention (rows, heads, kv_heads, head_dim, keys, causal=0|1, bits), embed (rows, cols),
+    pixel_shuffle (side, cols), patchify (side, patch), vrc_stem (side, channels), vrc_depthwise (side, channels, stride),
+    vrc_pointwise (pixels, inputs, channels); read (bytes: all of them once), copy (bytes, block: of one block),
+    launch (handing out nothing once), cycle (one clock cycle)."""
+
 class WeightPacker:
     """Writes a packed weight file (or private memory) section by section, in the order given to `plan_*`, then `finish`."""
 
