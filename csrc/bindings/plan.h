@@ -1,0 +1,31 @@
+// Plans, specs and reports as plain Python data.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "csrc/schedule/cost.h"
+#include "csrc/schedule/hardware_spec.h"
+#include "csrc/schedule/plan.h"
+
+// A dict with `name`, `staged` and every figure (hypervl_engine.hardware.HardwareSpec.values()), checked. ValueError.
+hvl::HardwareSpec spec_from(const pybind11::dict& values);
+
+// Every field of a Plan; offsets and sizes as int, the Program's hash as 16 hexadecimal digits. plan_from reads what plan_dict wrote, and
+// checks it against the Program (check_plan): ValueError.
+pybind11::dict plan_dict(const hvl::Plan& plan);
+hvl::Plan plan_from(const pybind11::dict& values, const hvl::Program& program);
+
+// What `hypervl-engine plan` shows of one Program (python/hypervl_engine/_core.pyi: PlanReport). rows and position default to the largest
+// run.
+pybind11::dict describe_plan(const hvl::Program& program, const pybind11::dict& plan, const pybind11::dict& spec,
+                             std::optional<int32_t> rows, std::optional<int32_t> position, bool events);
+
+// Events, predicted or measured, for a trace: dicts (_core.pyi: Event), times in microseconds.
+pybind11::list event_list(const hvl::Program& program, const std::vector<hvl::TraceEvent>& events);
+
+std::string hex16(uint64_t value);

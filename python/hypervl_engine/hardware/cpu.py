@@ -1,0 +1,105 @@
+"""The CPU this runs on: figures by its instruction set, or measured once by `hypervl_engine.hardware.calibrate`."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import platform
+import re
+from pathlib import Path
+
+from .. import _core
+from ..checkpoint import cache_folder
+from .spec import Figure, HardwareSpec
+
+DEFAULT_FAST_BYTES = 8 << 20
+_log = logging.getLogger("hypervl_engine")
+
+# Per clock cycle and thread, from what an instruction of the set does and the share of it that such loops usually reach.
+_DEFAULT_RATES = {
+    "macs_w4a16": (24, 8, 1),  # avx512vnni, avx2, reference
+    "macs_w4a8": (48, 16, 1),
+    "macs_w8a16": (24, 8, 1),
+    "macs_w8a8": (48, 16, 1),
+    "unpack_w4": (32, 16, 1),
+    "unpack_w8": (64, 32, 1),
+    "token_tile": (6, 4, 1),
+    "macs_attention": (12, 6, 0.5),
+    "exps_attention": (1, 0.5, 0.1),
+    "macs_vrc": (8, 4, 0.5),
+    "norm": (2, 1, 0.25),
+    "quantize": (2, 1, 0.25),
+    "activation": (0.8, 0.4, 0.1),
+    "silu_mul": (0.8, 0.4, 0.1),
+    "rope": (2, 1, 0.25),
+    "copy": (4, 4, 1),
+}
+_ISAS = ("avx512vnni", "avx2", "reference")
+
+
+def default_cpu_spec(threads: int) -> HardwareSpec:
+    """What is assumed of a CPU that has not been calibrated. Depends on nothing but the instruction set in use."""
+    isa = str(_core.cpu_info()["isa"])
+    column = _ISAS.index(isa) if isa in _ISAS else len(_ISAS) - 1
+
+    def assumed(value: float, source: str) -> Figure:
+        return Figure(float(value), source, "assumed")
+
+    figures = {
+        "fast_bytes": assumed(DEFAULT_FAST_BYTES, "default share of the last-level cache"),
+        "reserved_bytes": assumed(0, "the share is ours as a whole"),
+        "vector_bytes": assumed((64, 32, 16)[column], f"a register of {isa}"),
+        "contexts": assumed(threads, "the threads asked for"),
+        "clock_hz": assumed(3e9, "a typical clock, not calibrated"),
+        "transfer_bytes_per_s": assumed(8e9, "a typical copy between DRAM and cache, not calibrated"),
+        "transfer_latency_s": assumed(2e-7, "a few cache misses and a call, not calibrated"),
+        "ddr_bytes_per_s": assumed(12e9 * min(threads, 2), "typical reads of one or two threads, not calibrated"),
+        "launch_s": assumed(2e-6, "waking the spinning thread pool, not calibrated"),
+    }
+    for name, rates in _DEFAULT_RATES.items():
+        figures[name] = assumed(rates[column], f"from the instructions of {isa}, not calibrated")
+    return HardwareSpec("cpu", False, figures)
+
+
+def calibration_path(threads: int, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where the calibration of this machine, instruction set and number of threads is kept: a `HardwareSpec` as JSON."""
+    key = "|".join((_cpu_name(), str(_core.cpu_info()["isa"]), str(threads)))
+    return cache_folder(cache_dir) / f"calibration-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+
+
+def cpu_spec(threads: int, staged: bool = False, *, cache_dir: str | os.PathLike[str] | None = None) -> HardwareSpec:
+    """The CPU with this many threads: calibrated figures where there is a calibration, else `default_cpu_spec`.
+
+    staged: as if its kernels could read fast memory only, named "cpu-staged".
+    A calibration that cannot be used (of an older version, edited) is passed over, and logged.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
+        raise ValueError(f"threads is {threads!r}: expected 1 to 1024")
+    spec = _calibrated(threads, cache_dir) or default_cpu_spec(threads)
+    return spec.with_figures({}, name="cpu-staged" if staged else "cpu", staged=staged)
+
+
+def _calibrated(threads: int, cache_dir: str | os.PathLike[str] | None) -> HardwareSpec | None:
+    path = calibration_path(threads, cache_dir)
+    try:
+        spec = HardwareSpec.load(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        _log.warning("calibration not used: %s", error)
+        return None
+    if spec.figures["contexts"].value != threads:
+        _log.warning("calibration not used: %s: contexts: expected %d, got %g", path, threads, spec.figures["contexts"].value)
+        return None
+    return spec
+
+
+@functools.cache
+def _cpu_name() -> str:
+    try:
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.MULTILINE)
+    except OSError:
+        match = None
+    return match[1].strip() if match else platform.processor() or platform.machine()
