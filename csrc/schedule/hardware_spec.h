@@ -16,23 +16,31 @@ namespace hvl {
   X(transfer_bytes_per_s)  /* between DDR and fast memory, by the transfer engine */                                 \
   X(transfer_latency_s)    /* of one transfer */                                                                     \
   X(ddr_bytes_per_s)       /* reads by the kernels themselves, all contexts together */                              \
+  X(cache_bytes)           /* not staged: weights of a Program that takes less stay in caches from run to run: no cost */ \
   X(launch_s)              /* handing one kernel step to all contexts, and waiting for them */                       \
   X(macs_w4a16)                                                                                                      \
   X(macs_w4a8)                                                                                                       \
   X(macs_w8a16)                                                                                                      \
   X(macs_w8a8)                                                                                                       \
+  X(scales)                /* dots of one group of K scaled and added up: rows * outputs * groups */                 \
   X(unpack_w4)             /* weights taken apart, once for each register tile of tokens */                          \
   X(unpack_w8)                                                                                                       \
-  X(token_tile)            /* tokens of such a tile */                                                               \
+  X(token_tile_a16)        /* tokens of such a tile */                                                               \
+  X(token_tile_a8)                                                                                                   \
   X(macs_attention)        /* QK and PV */                                                                           \
   X(exps_attention)        /* softmax: scores a cycle */                                                             \
-  X(macs_vrc)              /* convolutions of the resolution compressor */                                           \
-  X(norm)                  /* from here on: elements of the output a cycle */                                        \
+  X(macs_vrc)              /* resolution compressor: stem, 1x1 convolutions, pool */                                 \
+  X(macs_vrc_depthwise)                                                                                              \
+  X(requant_vrc)           /* outputs of its convolutions scaled to 8 bits */                                        \
+  X(norm)                  /* from here on: elements of the output a cycle. RMSNorm; a LayerNorm takes 1.5 times as long */ \
   X(quantize)                                                                                                        \
   X(activation)                                                                                                      \
   X(silu_mul)                                                                                                        \
   X(rope)                                                                                                            \
-  X(copy)                  /* embed, kv_store, pixel shuffle, patchify */
+  X(kv_store)              /* keys and values */                                                                     \
+  X(embed)                                                                                                           \
+  X(patchify)                                                                                                        \
+  X(copy)                  /* pixel shuffle */
 
 struct HardwareSpec {
   std::string name;
