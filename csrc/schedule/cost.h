@@ -14,6 +14,9 @@ namespace hvl {
 // kernel reads fast memory only.
 double step_seconds(const Program& program, const Plan& plan, const HardwareSpec& spec, const Step& step);
 
+// Seconds the transfer engine needs for a list of transfers.
+double list_seconds(const HardwareSpec& spec, int64_t bytes, int32_t items);
+
 // One kernel step or one transfer, predicted or measured. Times from the start of the run.
 struct TraceEvent {
   bool transfer = false;
