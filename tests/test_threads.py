@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypervl_engine import CancelledError, load, machine
+from hypervl_engine import CancelledError, _testing, load, machine
 from hypervl_engine.machine import usable_cores
 
 # Newer Pythons warn of forking a process with threads, which is what is tested here.
@@ -30,6 +30,21 @@ def test_the_same_bits_for_any_number_of_threads(tiny, engine, picture, threads)
     )
     assert [r.tokens for r in mine] == [r.tokens for r in theirs]
     assert [r.logprobs for r in mine] == [r.logprobs for r in theirs]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("units", [0, 1, 2, 5, 40, 200])
+def test_no_two_chunks_run_under_one_thread_index(threads, units):
+    jobs = 200
+    result = _testing.run_jobs(threads, units, jobs)
+    assert result["times"] == [jobs] * units
+    assert result["clashes"] == result["outside"] == 0
+    assert all(n <= 1 for n in result["system_threads"])
+    assert sum(result["system_threads"]) >= min(units, 1)
+
+
+def test_several_threads_share_the_work():
+    assert sum(_testing.run_jobs(3, 300, 2000)["system_threads"]) > 1
 
 
 def test_concurrent_calls_do_not_disturb_each_other(engine, picture):

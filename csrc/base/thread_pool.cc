@@ -44,8 +44,8 @@ struct ThreadPool::Shared {
   const void* body = nullptr;
   uint32_t fork_count_at_start = 0;
 
-  // Claims and runs one chunk; false when none is left.
-  bool work_once() {
+  // Claims and runs one chunk as thread `thread`; false when none is left.
+  bool work_once(int thread) {
     uint64_t t = ticket.load(std::memory_order_acquire);
     do {
       if ((t & 0xffffffffu) == 0) return false;
@@ -53,15 +53,15 @@ struct ThreadPool::Shared {
     const int64_t chunk = chunks - int64_t(t & 0xffffffffu);
     const auto begin = int32_t(chunk * units / chunks);
     const auto end = int32_t((chunk + 1) * units / chunks);
-    call(body, begin, end);
+    call(body, thread, begin, end);
     done.fetch_add(1, std::memory_order_release);
     return true;
   }
 
-  void worker() {
+  void worker(int thread) {
     int idle = 0;
     while (!stop.load(std::memory_order_relaxed)) {
-      if (work_once()) {
+      if (work_once(thread)) {
         idle = 0;
         continue;
       }
@@ -89,7 +89,7 @@ void ThreadPool::start_workers() {
   shared_ = new Shared;
   shared_->fork_count_at_start = fork_count.load();
   workers_.reserve(threads_ - 1);
-  for (int i = 1; i < threads_; ++i) workers_.emplace_back([shared = shared_] { shared->worker(); });
+  for (int i = 1; i < threads_; ++i) workers_.emplace_back([shared = shared_, i] { shared->worker(i); });
 }
 
 void ThreadPool::stop_workers() {
@@ -124,7 +124,7 @@ void ThreadPool::run(int32_t units, Call call, const void* body) {
   s.ticket.store(job << 32 | uint32_t(s.chunks));
   s.wake.fetch_add(1);
   if (s.sleepers.load() > 0) s.wake.notify_all();
-  while (s.work_once()) {
+  while (s.work_once(0)) {
   }
   for (int spins = 0; s.done.load(std::memory_order_acquire) != s.chunks; ++spins) {
     // A worker that was descheduled in the middle of its chunk needs the processor more than we do.

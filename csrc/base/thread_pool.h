@@ -23,15 +23,21 @@ class ThreadPool {
   // Calls body(begin, end) for disjoint ranges that cover [0, units); returns when all are done. body must not throw.
   template <typename Body>
   void parallel_for(int32_t units, const Body& body) {
+    parallel_for_indexed(units, [&body](int, int32_t begin, int32_t end) { body(begin, end); });
+  }
+
+  // The same with body(thread, begin, end): calls that run at the same time have different `thread`, from 0 (the caller) to threads() - 1.
+  template <typename Body>
+  void parallel_for_indexed(int32_t units, const Body& body) {
     if (units <= 1 || threads_ == 1) {
-      if (units > 0) body(0, units);
+      if (units > 0) body(0, 0, units);
       return;
     }
-    run(units, [](const void* b, int32_t begin, int32_t end) { (*static_cast<const Body*>(b))(begin, end); }, &body);
+    run(units, [](const void* b, int thread, int32_t begin, int32_t end) { (*static_cast<const Body*>(b))(thread, begin, end); }, &body);
   }
 
  private:
-  using Call = void (*)(const void* body, int32_t begin, int32_t end);
+  using Call = void (*)(const void* body, int thread, int32_t begin, int32_t end);
   struct Shared;
 
   void run(int32_t units, Call call, const void* body);

@@ -9,9 +9,11 @@ namespace py = pybind11;
 #define HVL_DECLARE_BIND(folder) void bind_##folder(py::module_& m);
 HVL_TESTED_FOLDERS(HVL_DECLARE_BIND)
 void bind_program(py::module_& m);
+void bind_threads(py::module_& m);
 
 PYBIND11_MODULE(_testing, m) {
   bind_program(m);
+  bind_threads(m);
 #define HVL_BIND(folder) bind_##folder(m);
   HVL_TESTED_FOLDERS(HVL_BIND)
 }

@@ -13,7 +13,7 @@ namespace hvl {
 namespace {
 
 inline constexpr int kRowGroup = vec::kRows;
-inline constexpr int kSlice = 64;  // keys
+inline constexpr int kSlice = kAttentionSlice;
 
 // How K/V elements are read.
 struct FloatSide {
@@ -28,19 +28,20 @@ struct HalfSide {
   HVL_VEC Vec16 load_n(const uint16_t* p, int n) { return vec::load_half_n(p, n); }
 };
 
-// The query rows that are worked on together, and all their state. Lives on the stack.
+// The query rows that are worked on together. What is large lies in the caller's scratch.
 struct AttentionBlock {
   int rows = 0;
   const float* q_row[kAttentionQueryBlock];
   float* out_row[kAttentionQueryBlock];
-  int32_t visible[kAttentionQueryBlock];  // keys 0 .. visible - 1
+  float* state[kAttentionQueryBlock];     // maximum and sum, between the parts of the keys
+  int32_t visible[kAttentionQueryBlock];  // keys 0 .. visible - 1, counted from key_begin; none: 0 or less
   alignas(64) float maximum[kAttentionQueryBlock];
   alignas(64) float sum[kAttentionQueryBlock];
   alignas(64) float correction[kAttentionQueryBlock];
-  alignas(64) float q[kAttentionQueryBlock * kAttentionMaxHeadDim];       // (groups, head_dim, rows of the group)
-  alignas(64) float scores[kAttentionQueryBlock * kAttentionChunk];       // (rows, keys of the chunk)
-  alignas(64) float o[kAttentionQueryBlock * kAttentionMaxHeadDim];       // (rows, head_dim padded to 16)
-  alignas(64) float slice[kSlice * kAttentionMaxHeadDim];                 // K or V of a slice, converted to float
+  float* q;       // (groups, head_dim, rows of the group)
+  float* scores;  // (rows, keys of the chunk)
+  float* o;       // (rows, head_dim padded to 16)
+  float* slice;   // 16-bit caches: K or V of a slice, converted to float
 };
 
 HVL_VEC int32_t at_most(int32_t a, int32_t b) { return a < b ? a : b; }
@@ -204,8 +205,8 @@ HVL_VEC void value_slice(AttentionBlock& block, const typename Side::Element* v,
   }
 }
 
-// Scores of the chunk from `start` on to weights; running maxima and sums; o scaled to the new maxima.
-HVL_VEC void softmax_chunk(AttentionBlock& block, int32_t start, int64_t o_stride) {
+// Scores of the chunk from `start` on to weights; running maxima and sums; o scaled to the new maxima. first: no key came before.
+HVL_VEC void softmax_chunk(AttentionBlock& block, int32_t start, bool first, int64_t o_stride) {
   const Vec16 minus_infinity = vec::set1(-__builtin_inff());
   alignas(64) float maximum[kAttentionQueryBlock];
   for (int r = 0; r < kAttentionQueryBlock; ++r) {
@@ -221,7 +222,7 @@ HVL_VEC void softmax_chunk(AttentionBlock& block, int32_t start, int64_t o_strid
   }
   // The corrections of all rows in one vector. A row that sees no key here keeps its maximum: exp(0) is 1 exactly, nothing changes.
   const Vec16 corrections = exp(vec::sub(vec::load(block.maximum), vec::load(maximum)));
-  vec::store(block.correction, start == 0 ? vec::zero() : corrections);
+  vec::store(block.correction, first ? vec::zero() : corrections);
   vec::store(block.maximum, vec::load(maximum));
 
   for (int r = 0; r < block.rows; ++r) {
@@ -248,7 +249,7 @@ HVL_VEC void softmax_chunk(AttentionBlock& block, int32_t start, int64_t o_strid
   }
 }
 
-HVL_VEC void start_block(AttentionBlock& block, int32_t head_dim, int64_t o_stride) {
+HVL_VEC void start_block(AttentionBlock& block, int32_t head_dim, int64_t o_stride, bool first_part) {
   for (int first = 0; first < block.rows; first += kRowGroup) {
     const int rows = at_most(kRowGroup, block.rows - first);
     float* q = block.q + first * head_dim;
@@ -256,17 +257,31 @@ HVL_VEC void start_block(AttentionBlock& block, int32_t head_dim, int64_t o_stri
       for (int32_t d = 0; d < head_dim; ++d) q[d * rows + r] = block.q_row[first + r][d];
     }
   }
-  for (int64_t i = 0; i < block.rows * o_stride; i += 16) vec::store(block.o + i, vec::zero());
   vec::store(block.maximum, vec::set1(-__builtin_inff()));
   vec::store(block.sum, vec::zero());
+  if (first_part) {
+    for (int64_t i = 0; i < block.rows * o_stride; i += 16) vec::store(block.o + i, vec::zero());
+    return;
+  }
+  for (int r = 0; r < block.rows; ++r) {
+    block.maximum[r] = block.state[r][0];
+    block.sum[r] = block.state[r][1];
+    float* o = block.o + r * o_stride;
+    for (int32_t d = 0; d < head_dim; d += 16) vec::store(o + d, vec::load_n(block.out_row[r] + d, at_most(head_dim - d, 16)));
+  }
 }
 
-HVL_VEC void finish_block(const AttentionBlock& block, int32_t head_dim, int64_t o_stride) {
+HVL_VEC void finish_block(const AttentionBlock& block, int32_t head_dim, int64_t o_stride, bool last_part) {
   for (int r = 0; r < block.rows; ++r) {
+    if (!last_part) {
+      block.state[r][0] = block.maximum[r];
+      block.state[r][1] = block.sum[r];
+    }
     const Vec16 inverse = vec::set1(1.0f / block.sum[r]);
     const float* o = block.o + r * o_stride;
     for (int32_t d = 0; d < head_dim; d += 16) {
-      const Vec16 value = vec::mul(vec::load(o + d), inverse);
+      const Vec16 sum = vec::load(o + d);
+      const Vec16 value = last_part ? vec::mul(sum, inverse) : sum;
       if (head_dim - d >= 16) {
         vec::store(block.out_row[r] + d, value);
       } else {
@@ -276,14 +291,16 @@ HVL_VEC void finish_block(const AttentionBlock& block, int32_t head_dim, int64_t
   }
 }
 
-// Side: what the cache holds. k and v: of the block's kv head.
+// Side: what the cache holds. k and v: of the block's kv head, from key_begin on.
 template <class Side>
-HVL_VEC void attend(AttentionBlock& block, const typename Side::Element* k, const typename Side::Element* v, int32_t head_dim, float scale) {
+HVL_VEC void attend(const AttentionArgs& args, AttentionBlock& block, const typename Side::Element* k, const typename Side::Element* v) {
+  const int32_t head_dim = args.cache.head_dim;
+  const float scale = args.scale;
   const int64_t o_stride = (head_dim + 15) / 16 * 16;
   const int32_t keys = count_keys(block, 0, block.rows, 0, INT32_MAX).most;
   // Halves are converted once a slice when several groups read it, else as they are read.
   const bool convert = sizeof(typename Side::Element) == 2 && block.rows > kRowGroup;
-  start_block(block, head_dim, o_stride);
+  start_block(block, head_dim, o_stride, args.first);
   for (int32_t chunk = 0; chunk < keys; chunk += kAttentionChunk) {
     const int32_t chunk_end = at_most(keys - chunk, kAttentionChunk);
     for (int base = 0; base < chunk_end; base += kSlice) {
@@ -296,7 +313,7 @@ HVL_VEC void attend(AttentionBlock& block, const typename Side::Element* k, cons
         score_slice<Side>(block, from, head_dim, scale, chunk + base, base);
       }
     }
-    softmax_chunk(block, chunk, o_stride);
+    softmax_chunk(block, chunk, args.first && chunk == 0, o_stride);
     for (int base = 0; base < chunk_end; base += kSlice) {
       const typename Side::Element* from = v + int64_t{chunk + base} * head_dim;
       if (convert) {
@@ -315,15 +332,14 @@ HVL_VEC void attend(AttentionBlock& block, const typename Side::Element* k, cons
       }
     }
   }
-  finish_block(block, head_dim, o_stride);
+  finish_block(block, head_dim, o_stride, args.last);
 }
 
 template <class Side>
 HVL_VEC void attend_head(const AttentionArgs& args, AttentionBlock& block, int32_t kv_head) {
   using Element = typename Side::Element;
   const int64_t side = int64_t{args.cache.capacity} * args.cache.head_dim * kv_head;
-  attend<Side>(block, static_cast<const Element*>(args.cache.k) + side, static_cast<const Element*>(args.cache.v) + side,
-               args.cache.head_dim, args.scale);
+  attend<Side>(args, block, static_cast<const Element*>(args.cache.k) + side, static_cast<const Element*>(args.cache.v) + side);
 }
 
 HVL_VEC void add_unit(const AttentionArgs& args, AttentionBlock& block, int32_t head, int32_t first_row, int32_t rows) {
@@ -331,7 +347,8 @@ HVL_VEC void add_unit(const AttentionArgs& args, AttentionBlock& block, int32_t 
   for (int32_t row = first_row; row < first_row + rows; ++row) {
     block.q_row[block.rows] = args.q + row * args.q_stride + column;
     block.out_row[block.rows] = args.out + row * args.out_stride + column;
-    block.visible[block.rows] = args.causal ? args.position + row + 1 : args.kv_length;
+    block.state[block.rows] = args.first && args.last ? nullptr : args.state + row * args.state_stride + 2 * int64_t{head};
+    block.visible[block.rows] = (args.causal ? at_most(args.position + row + 1, args.key_end) : args.key_end) - args.key_begin;
     ++block.rows;
   }
 }
@@ -339,7 +356,12 @@ HVL_VEC void add_unit(const AttentionArgs& args, AttentionBlock& block, int32_t 
 HVL_VEC void attention_body(const AttentionArgs& args, int32_t begin, int32_t end) {
   const int32_t blocks = (args.rows + kAttentionQueryBlock - 1) / kAttentionQueryBlock;
   const int32_t heads_per_kv = args.heads / args.cache.kv_heads;
+  const int64_t padded = (args.cache.head_dim + 15) / 16 * 16;
   AttentionBlock block;
+  block.q = reinterpret_cast<float*>(args.scratch);
+  block.o = block.q + kAttentionQueryBlock * padded;
+  block.scores = block.o + kAttentionQueryBlock * padded;
+  block.slice = block.scores + kAttentionQueryBlock * kAttentionChunk;
   for (int32_t unit = begin; unit < end;) {
     const int32_t kv_head = unit / blocks / heads_per_kv;
     block.rows = 0;

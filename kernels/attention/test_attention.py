@@ -1,4 +1,4 @@
-"""Attention against torch in float64, and bit for bit between variants, cuts, cache sizes and splits of a prefill."""
+"""Attention against torch in float64, and bit for bit between variants, cuts, cache sizes, splits of a prefill, parts of keys and heads."""
 
 import math
 from dataclasses import dataclass
@@ -77,6 +77,50 @@ class Case:
             )
         return out
 
+    def run_in_parts(self, variant: str, key_cuts: list[int], head_cuts: list[int], more_rows: int) -> np.ndarray:
+        """A call for each part of the keys and of the K/V heads, each over a copy of its part of the cache and nothing else.
+
+        more_rows: keys that are there beyond those the last row sees, for causal rows.
+        """
+        group = self.heads // self.kv_heads
+        keys = [0, *sorted(256 * c for c in {c % max(1, (self.keys + 255) // 256) for c in key_cuts} - {0}), self.keys]
+        kv_heads = [0, *sorted(c % (self.kv_heads + 1) for c in head_cuts), self.kv_heads]
+        k_cache, v_cache = self.cache()
+        out = np.full_like(self.q, np.nan)
+        state = np.full((self.rows, self.heads, 2), np.nan, np.float32)
+        rng = np.random.default_rng(self.seed)
+        rows = self.rows - more_rows
+        for begin, end in pairwise(keys):
+            blocks = (end - begin + 15) // 16
+            for first_head, last_head in pairwise(kv_heads):
+                if first_head == last_head:
+                    continue
+                part = slice(first_head, last_head)
+                heads = (last_head - first_head) * group
+                k = k_cache[part, begin // 16 : begin // 16 + blocks].copy()
+                v = v_cache[part, begin : begin + 16 * blocks].copy()
+                cut = int(rng.integers(0, heads * ((rows + 15) // 16) + 1))
+                for units in ((cut, heads * ((rows + 15) // 16)), (0, cut)):
+                    _testing.attention(
+                        variant,
+                        self.q[:rows],
+                        k,
+                        v,
+                        heads,
+                        self.position,
+                        end,
+                        self.causal,
+                        self.scale,
+                        out[:rows],
+                        units,
+                        first_head=first_head * group,
+                        key_begin=begin,
+                        first=begin == 0,
+                        last=end == self.keys,
+                        state=state[:rows],
+                    )
+        return out[:rows]
+
     def exact(self) -> np.ndarray:
         def heads_first(x: np.ndarray, heads: int) -> torch.Tensor:
             return torch.from_numpy(x).double().view(1, -1, heads, self.head_dim).transpose(1, 2)
@@ -131,6 +175,50 @@ def test_matches_torch_and_every_variant(case: Case, cuts: list[int], extra: int
     assert same(case.run(VARIANTS[-1], extra, cuts=cuts), fast)
 
 
+@settings(max_examples=80, deadline=None)
+@given(
+    group=st.integers(1, 3),
+    kv_heads=st.integers(1, 3),
+    head_dim=st.sampled_from([1, 15, 16, 40, 64, 72, 128]),
+    rows=st.integers(1, 40),
+    keys=st.integers(1, 1100),
+    causal=st.booleans(),
+    half=st.booleans(),
+    key_cuts=st.lists(st.integers(0, 4), max_size=4),
+    head_cuts=st.lists(st.integers(0, 3), max_size=2),
+    more_rows=st.integers(0, 39),
+    seed=st.integers(0, 2**31),
+)
+def test_part_after_part_gives_the_same_bits(
+    group: int,
+    kv_heads: int,
+    head_dim: int,
+    rows: int,
+    keys: int,
+    causal: bool,
+    half: bool,
+    key_cuts: list[int],
+    head_cuts: list[int],
+    more_rows: int,
+    seed: int,
+) -> None:
+    """Whatever the cuts: all keys and heads at once, or their parts one after another. Causal rows may see nothing of a part."""
+    case = Case(group * kv_heads, kv_heads, head_dim, rows, max(keys, rows), causal, half, seed, 4.0)
+    whole = case.run(VARIANTS[-1])[: rows - more_rows % rows]
+    for variant in VARIANTS:
+        assert same(case.run_in_parts(variant, key_cuts, head_cuts, more_rows % rows), whole)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_prefill_across_the_boundary_of_two_parts(variant: str) -> None:
+    """Rows 0 .. 15 see only the first part, the others a growing piece of the second."""
+    for half in (False, True):
+        case = Case(4, 2, 64, 48, 256 + 32, True, half)
+        assert case.position == 240
+        assert same(case.run_in_parts(variant, [1], [], 0), case.run(variant))
+        assert same(case.run_in_parts(variant, [1], [1], 40), case.run(variant)[:8])  # no row sees any key of the second
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize(("rows", "keys"), [(37, 37), (20, 300), (18, 520)])
@@ -182,7 +270,7 @@ def test_huge_scores_pick_the_best_key(variant: str, size: float) -> None:
     assert same(case.run(variant), np.repeat(case.v[599:], 3, axis=0))
 
 
-@pytest.mark.parametrize("head_dim", [192, 256])
+@pytest.mark.parametrize("head_dim", [192, 256, 320])
 def test_largest_heads(head_dim: int) -> None:
     for half in (False, True):
         case = Case(2, 1, head_dim, 19, 290, True, half)

@@ -67,7 +67,7 @@ void require_shape(const py::array_t<T, py::array::c_style>& array, const char* 
     same = same && array.shape(axis++) == n;
     expected += (expected.empty() ? "" : ", ") + std::to_string(n);
   }
-  require(same, std::string(name) + ": expected shape (" + expected + ")");
+  require(same, std::string(name).append(": expected shape (").append(expected).append(")"));
 }
 
 }  // namespace hvl::testing
