@@ -82,5 +82,6 @@ PYBIND11_MODULE(_core, m) {
   m.def("cpu_info", &cpu_info);
   bind_weights(m);
   bind_model(m);
+  bind_spec(m);
   bind_microbenchmark(m);
 }

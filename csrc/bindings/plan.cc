@@ -1,4 +1,4 @@
-// HardwareSpec and Plan as plain Python data, and the scheduler over Programs.
+// Plans as plain Python data, and the scheduler over Programs.
 #include "csrc/bindings/plan.h"
 
 #include <pybind11/stl.h>
@@ -152,40 +152,20 @@ std::string hex16(uint64_t value) {
   return text;
 }
 
-HardwareSpec spec_from(const py::dict& values) {
-  HardwareSpec spec;
-  const auto get = [&](const char* name) {
-    if (!values.contains(name)) fail(ErrorKind::kValue, name, ": expected a value, got nothing");
-    return py::object(values[name]);
-  };
-  const auto number = [&](const char* name) {
-    const py::object value = get(name);
-    if (!py::isinstance<py::float_>(value) && !py::isinstance<py::int_>(value))
-      fail(ErrorKind::kValue, name, ": expected a number, got ", shown(value));
-    try {
-      return value.cast<double>();
-    } catch (const py::cast_error&) {
-      fail(ErrorKind::kValue, name, ": expected a finite number, got ", shown(value));
-    }
-  };
-  Reader{"name"}.read(get("name"), spec.name);
-  Reader{"staged"}.read(get("staged"), spec.staged);
-#define HVL_READ(name) spec.name = number(#name);
-  HVL_SPEC_FIGURES(HVL_READ)
-#undef HVL_READ
-  check_spec(spec);
-  return spec;
-}
-
 py::dict plan_dict(const Plan& plan) { return Writer::dict(plan); }
 
-Plan plan_from(const py::dict& values, const Program& program) {
+Plan plan_parsed(const py::dict& values) {
   Plan plan;
   // Of another version the fields may be others: this comes first.
   if (values.contains("version")) Reader{"plan.version"}.read(values["version"], plan.version);
   if (plan.version != kPlanVersion)
     fail(ErrorKind::kValue, "the plan is of version ", plan.version, ", this engine runs version ", kPlanVersion, ": plan again");
   Reader{"plan"}.dict(values, plan);
+  return plan;
+}
+
+Plan plan_from(const py::dict& values, const Program& program) {
+  const Plan plan = plan_parsed(values);
   if (plan.program != program_hash(program)) {
     fail(ErrorKind::kValue, "the plan was made for another program than ", program.name, " (", hex16(plan.program), ", not ",
          hex16(program_hash(program)), "): plan again");
@@ -195,17 +175,12 @@ Plan plan_from(const py::dict& values, const Program& program) {
 }
 
 void bind_plan(py::module_& m) {
-#define HVL_NAME(name) #name,
-  const std::vector<std::string> figures = {HVL_SPEC_FIGURES(HVL_NAME)};
-#undef HVL_NAME
-  m.attr("SPEC_FIGURES") = py::tuple(py::cast(figures));
   m.attr("PLAN_VERSION") = kPlanVersion;
 
   py::class_<Program, std::shared_ptr<Program>>(m, "Program")
       .def_readonly("name", &Program::name)
       .def_property_readonly("hash", [](const Program& program) { return hex16(program_hash(program)); });
 
-  m.def("check_spec", [](const py::dict& spec) { spec_from(spec); }, py::arg("spec"));
   m.def(
       "make_plan",
       [](const Program& program, const py::dict& spec, std::optional<int64_t> budget) {
