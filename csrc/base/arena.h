@@ -3,35 +3,32 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-
-#include "csrc/base/error.h"
 
 namespace hvl {
 
-// A block of zeroed memory aligned to 64 bytes (large blocks come straight from the system, untouched pages cost nothing).
+struct UnmapPages {
+  size_t bytes = 0;
+  void operator()(uint8_t* p) const;
+};
+
+// A block of zeroed memory between two pages that fault when touched. It begins at a multiple of 128 and its end, rounded up to 128, meets
+// the second of them. Untouched pages cost nothing. Throws Error(kMemory).
 class Arena {
  public:
   Arena() = default;
-  explicit Arena(size_t bytes) : bytes_(bytes) {
-    if (bytes == 0) return;
-    block_.reset(static_cast<uint8_t*>(std::calloc(bytes + kAlignment, 1)));
-    if (!block_) fail(ErrorKind::kMemory, "could not allocate ", bytes, " bytes");
-    const auto address = reinterpret_cast<uintptr_t>(block_.get());
-    data_ = block_.get() + (kAlignment - address % kAlignment) % kAlignment;
-  }
+  explicit Arena(size_t bytes);
+
   uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }
 
  private:
-  static constexpr size_t kAlignment = 64;
-  struct Free {
-    void operator()(uint8_t* p) const { std::free(p); }
-  };
-  std::unique_ptr<uint8_t, Free> block_;
+  std::unique_ptr<uint8_t, UnmapPages> map_;
   uint8_t* data_ = nullptr;
   size_t bytes_ = 0;
 };
+
+// Makes the whole pages inside a stretch of memory unreadable, or readable (and writable) again: how tests see that nothing reads it.
+void protect_pages(const void* data, size_t bytes, bool readable, bool writable);
 
 }  // namespace hvl

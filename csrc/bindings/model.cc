@@ -10,6 +10,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/bindings/bindings.h"
+#include "csrc/bindings/plan.h"
 #include "csrc/model/session.h"
 
 namespace py = pybind11;
@@ -108,8 +109,25 @@ py::dict stats(const Session& session) {
   out["visual_tokens"] = s.visual_tokens;
   out["prefill_tokens"] = s.prefill_tokens;
   out["decode_tokens"] = s.decode_tokens;
-  out["arena_bytes"] = session.arena_bytes();
-  out["kv_cache_bytes"] = session.kv_cache_bytes();
+  const SessionMemory& m = session.memory();
+  out["fast_budget_bytes"] = m.budget();
+  out["fast_peak_bytes"] = m.measured_peak();
+  out["fast_planned_bytes"] = m.planned_peak();
+  out["ddr_bytes"] = m.ddr_bytes();
+  out["block_bytes"] = m.block_bytes();
+  out["arena_bytes"] = m.planned_peak() + m.ddr_bytes() + m.block_bytes();
+  out["kv_cache_bytes"] = m.kv().bytes();
+  out["image_bytes"] = session.image_bytes();
+  out["transferred_in_bytes"] = session.transfers().bytes_in;
+  out["transferred_out_bytes"] = session.transfers().bytes_out;
+  return out;
+}
+
+py::list take_trace(Session& session) {
+  py::list out;
+  for (const auto& [executable, events] : session.take_trace()) {
+    out.append(py::make_tuple(executable->program.name, event_list(executable->program, events)));
+  }
   return out;
 }
 
@@ -128,12 +146,23 @@ py::dict plan_image(const Model& model, int32_t height, int32_t width, double sc
 
 void bind_model(py::module_& m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
-      .def(py::init([](const py::dict& config, std::shared_ptr<WeightStore> weights, int32_t threads, int32_t activation_bits, int32_t valid) {
+      .def(py::init([](const py::dict& config, std::shared_ptr<WeightStore> weights, int32_t threads, const py::dict& spec, int32_t activation_bits,
+                       int32_t valid, int64_t budget, const py::list& plans) {
              ModelConfig c = model_config_from(config);
+             ModelOptions options{threads, activation_bits, valid, spec_from(spec), budget, {}};
+             for (const auto& plan : plans) options.plans.push_back(plan_parsed(plan.cast<py::dict>()));
              py::gil_scoped_release release;
-             return std::make_shared<Model>(std::move(c), std::move(weights), ModelOptions{threads, activation_bits, valid});
+             return std::make_shared<Model>(std::move(c), std::move(weights), options);
            }),
-           py::arg("config"), py::arg("weights"), py::kw_only(), py::arg("threads"), py::arg("activation_bits") = 16, py::arg("valid_vocab_size") = 0)
+           py::arg("config"), py::arg("weights"), py::kw_only(), py::arg("threads"), py::arg("spec"), py::arg("activation_bits") = 16,
+           py::arg("valid_vocab_size") = 0, py::arg("budget") = 0, py::arg("plans") = py::list())
+      .def_property_readonly("budget", [](const Model& model) { return model.options().budget; })
+      .def(
+          "plan_text",
+          [](const Model& model, int32_t context_length) {
+            for (int32_t rows : {kPrefillChunk, 1}) model.text_layers(context_length, rows);
+          },
+          py::arg("context_length"), py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("threads", [](const Model& model) { return model.options().threads; })
       .def_property_readonly("weight_bytes", [](const Model& model) { return model.weights().bytes(); })
       .def("plan_image", &plan_image, py::arg("height"), py::arg("width"), py::arg("scale"))
@@ -198,5 +227,9 @@ void bind_model(py::module_& m) {
       .def("sample", &sample, py::kw_only(), py::arg("temperature") = 0.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0, py::arg("min_p") = 0.0,
            py::arg("repetition_penalty") = 1.0, py::arg("logprobs") = 0)
       .def("stats", &stats)
-      .def("reset_stats", &Session::reset_stats);
+      .def("reset_stats", &Session::reset_stats)
+      .def("start_trace", &Session::start_trace)
+      .def("take_trace", &take_trace)
+      .def("set_eager_transfers", &Session::set_eager_transfers, py::arg("eager"))
+      .def("protect_ddr", &Session::protect_ddr, py::arg("protect"));
 }

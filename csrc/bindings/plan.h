@@ -18,6 +18,7 @@ hvl::HardwareSpec spec_from(const pybind11::dict& values);
 // Every field of a Plan; offsets and sizes as int, the Program's hash as 16 hexadecimal digits. plan_from reads what plan_dict wrote, and
 // checks it against the Program (check_plan): ValueError.
 pybind11::dict plan_dict(const hvl::Plan& plan);
+hvl::Plan plan_parsed(const pybind11::dict& values);  // not yet checked against any Program
 hvl::Plan plan_from(const pybind11::dict& values, const hvl::Program& program);
 
 // What `hypervl-engine plan` shows of one Program (python/hypervl_engine/_core.pyi: PlanReport). rows and position default to the largest

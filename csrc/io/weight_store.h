@@ -47,6 +47,7 @@ class WeightStore {
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   const std::string& config_json() const { return config_json_; }
   size_t bytes() const { return memory_.bytes(); }
+  const uint8_t* data() const { return memory_.data(); }
 
  private:
   const StoredTensor& array(const std::string& name, const char* dtype, int64_t count) const;

@@ -1,11 +1,14 @@
 #include "csrc/model/model.h"
 
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "csrc/base/error.h"
 #include "csrc/model/projector.h"
 #include "csrc/model/qwen3.h"
 #include "csrc/model/siglip2.h"
+#include "csrc/schedule/scheduler.h"
 
 namespace hvl {
 
@@ -22,9 +25,20 @@ Model::Model(ModelConfig config, std::shared_ptr<const WeightStore> weights, con
       fail(ErrorKind::kCheckpoint, "branches must share one patch_size, got ", vision.patch_size, " and ", patch_size());
     }
   }
-  if (config_.vrc) vrc_ = std::make_unique<Vrc>(*config_.vrc, *weights_);
-  text_head_ = make_executable(qwen3_head_program(config_.text, *weights_, kHeadRows, options_.activation_bits),
-                               [this](const std::string& name) { return resolve(name); });
+  check_spec(options_.spec);
+  if (int(options_.spec.contexts) < options_.threads) {
+    fail(ErrorKind::kValue, "the hardware spec has ", options_.spec.contexts, " contexts, fewer than the ", options_.threads, " threads asked for");
+  }
+  if (options_.budget == 0) options_.budget = options_.spec.budget();
+  options_.budget = options_.budget / kPlanAlignment * kPlanAlignment;
+  if (options_.budget < kPlanAlignment || options_.budget > (int64_t(1) << 40)) {
+    fail(ErrorKind::kValue, "the budget of fast memory must lie in ", kPlanAlignment, " .. 2^40 bytes, got ", options_.budget);
+  }
+  if (config_.vrc) {
+    vrc_ = std::make_unique<Vrc>(*config_.vrc, *weights_, [this](Program p, const WeightResolver& r) { return prepare(std::move(p), r); });
+  }
+  text_head_ = prepare(qwen3_head_program(config_.text, *weights_, kHeadRows, options_.activation_bits),
+                       [this](const std::string& name) { return resolve(name); });
   // Full tiles of every branch now: a checkpoint that cannot run says so when it is loaded.
   for (const auto& entry : config_.vision) tile(entry.first, config_.tiling.tile_size, config_.tiling.tile_size);
 }
@@ -37,7 +51,25 @@ ResolvedWeight Model::resolve(const std::string& name) const {
   } else {
     w.data = tensor.data;
   }
+  w.bytes = tensor.bytes;
   return w;
+}
+
+Executable Model::prepare(Program program, const WeightResolver& resolve) const {
+  std::vector<ResolvedWeight> weights = resolve_weights(program, resolve);
+  const uint64_t hash = program_hash(program);
+  for (const Plan& plan : options_.plans) {
+    if (plan.program == hash) return make_executable(std::move(program), std::move(weights), plan);
+  }
+  Plan plan = make_plan(program, options_.spec, options_.budget);
+  return make_executable(std::move(program), std::move(weights), std::move(plan));
+}
+
+void Model::add_ddr_ranges(std::vector<DdrRange>& ranges) const {
+  ranges.push_back({weights_->data(), weights_->bytes(), false});
+  if (vrc_) ranges.push_back({vrc_->weights().data(), vrc_->weights().bytes(), true});
+  const std::lock_guard lock(mutex_);
+  for (const auto& entry : tiles_) ranges.push_back({entry.second->positions.data(), entry.second->positions.bytes(), true});
 }
 
 const VisionConfig& Model::branch(const std::string& name) const {
@@ -52,9 +84,17 @@ ImageLayout Model::layout(int32_t height, int32_t width, double scale) const {
   return layout_image(config_, patch_size(), height, width, scale);
 }
 
-Executable Model::text_layers(int32_t context_length) const {
-  return make_executable(qwen3_layers_program(config_.text, *weights_, kPrefillChunk, context_length, options_.activation_bits),
-                         [this](const std::string& name) { return resolve(name); });
+const Executable& Model::text_layers(int32_t context_length, int32_t max_rows) const {
+  if (context_length < 1 || context_length > config_.text.max_position_embeddings) {
+    fail(ErrorKind::kValue, "context_length must lie in 1 .. ", config_.text.max_position_embeddings, " (max_position_embeddings), got ", context_length);
+  }
+  const std::lock_guard lock(mutex_);
+  std::unique_ptr<Executable>& entry = text_layers_[{context_length, max_rows}];
+  if (!entry) {
+    entry = std::make_unique<Executable>(prepare(qwen3_layers_program(config_.text, *weights_, max_rows, context_length, options_.activation_bits),
+                                                 [this](const std::string& name) { return resolve(name); }));
+  }
+  return *entry;
 }
 
 const TileExecutables& Model::tile(const std::string& name, int32_t height, int32_t width) const {
@@ -65,20 +105,22 @@ const TileExecutables& Model::tile(const std::string& name, int32_t height, int3
   const int32_t grid_h = height / vision.patch_size, grid_w = width / vision.patch_size;
   const int32_t stored = vision.image_size / vision.patch_size;
   auto made = std::make_unique<TileExecutables>();
-  made->positions = position_rows(
+  const std::vector<float> positions = position_rows(
       vision, weights_->floats("model.vision_tower." + name + ".embeddings.position_embedding.weight", int64_t(stored) * stored * vision.hidden_size),
       config_.tiling.tile_size / vision.patch_size, grid_h, grid_w, config_.tiling.interpolate_edge_positions);
-  const float* positions = made->positions.data();
-  made->tower = make_executable(
-      siglip2_tile_program(vision, *weights_, name, grid_h, grid_w, pixel_table_.scale, options_.activation_bits),
-      [&](const std::string& weight) {
-        if (weight != kPositionRows) return resolve(weight);
-        ResolvedWeight w;
-        w.data = positions;
-        return w;
-      });
-  made->projector = make_executable(projector_program(config_, *weights_, name, grid_h, grid_w, options_.activation_bits),
-                                    [this](const std::string& weight) { return resolve(weight); });
+  made->positions = Arena(positions.size() * sizeof(float));
+  std::memcpy(made->positions.data(), positions.data(), made->positions.bytes());
+  const Arena& rows = made->positions;
+  made->tower = prepare(siglip2_tile_program(vision, *weights_, name, grid_h, grid_w, pixel_table_.scale, options_.activation_bits),
+                        [&](const std::string& weight) {
+                          if (weight != kPositionRows) return resolve(weight);
+                          ResolvedWeight w;
+                          w.data = rows.data();
+                          w.bytes = rows.bytes();
+                          return w;
+                        });
+  made->projector = prepare(projector_program(config_, *weights_, name, grid_h, grid_w, options_.activation_bits),
+                            [this](const std::string& weight) { return resolve(weight); });
   entry = std::move(made);
   return *entry;
 }

@@ -9,11 +9,14 @@
 #include <tuple>
 #include <vector>
 
+#include "csrc/base/arena.h"
 #include "csrc/io/weight_store.h"
 #include "csrc/model/config.h"
 #include "csrc/model/preprocess.h"
 #include "csrc/model/vrc.h"
 #include "csrc/runtime/executable.h"
+#include "csrc/runtime/transfers.h"
+#include "csrc/schedule/hardware_spec.h"
 
 namespace hvl {
 
@@ -24,13 +27,16 @@ struct ModelOptions {
   int32_t threads = 1;
   int32_t activation_bits = 16;      // 16 or 8
   int32_t valid_vocab_size = 0;      // ids from there on are never sampled; 0: all may be
+  HardwareSpec spec;                 // what programs are planned for; its contexts are the threads
+  int64_t budget = 0;                // bytes of fast memory; 0: what the spec has
+  std::vector<Plan> plans;           // used for the programs they were made for; others are planned
 };
 
 // How one tile shape of one branch runs.
 struct TileExecutables {
   Executable tower;      // pixels -> features (patches, vision hidden)
   Executable projector;  // features -> image embeddings (tokens, text hidden)
-  std::vector<float> positions;
+  Arena positions;       // (patches, vision hidden) float32
 };
 
 class Model {
@@ -49,12 +55,16 @@ class Model {
   ImageLayout layout(int32_t height, int32_t width, double scale) const;
   // Recorded at the first call for a (branch, tile height, tile width) in pixels; thread-safe.
   const TileExecutables& tile(const std::string& branch, int32_t height, int32_t width) const;
-  Executable text_layers(int32_t context_length) const;
+  // Of max_rows tokens at a time; planned at the first call; thread-safe.
+  const Executable& text_layers(int32_t context_length, int32_t max_rows) const;
   const Executable& text_head() const { return text_head_; }
   const VisionConfig& branch(const std::string& name) const;  // Error(kValue) naming the branches there are
-  ResolvedWeight resolve(const std::string& name) const;
+  void add_ddr_ranges(std::vector<DdrRange>& ranges) const;  // everything of the model that programs read
 
  private:
+  ResolvedWeight resolve(const std::string& name) const;
+  Executable prepare(Program program, const WeightResolver& resolve) const;
+
   const ModelConfig config_;
   const std::shared_ptr<const WeightStore> weights_;
   ModelOptions options_;
@@ -63,6 +73,7 @@ class Model {
   Executable text_head_;
   mutable std::mutex mutex_;
   mutable std::map<std::tuple<std::string, int32_t, int32_t>, std::unique_ptr<TileExecutables>> tiles_;
+  mutable std::map<std::pair<int32_t, int32_t>, std::unique_ptr<Executable>> text_layers_;
 };
 
 }  // namespace hvl

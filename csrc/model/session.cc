@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <cstring>
+#include <utility>
 
 #include "csrc/base/cpu_info.h"
 #include "csrc/base/error.h"
@@ -21,8 +20,6 @@ class Timer {
   std::chrono::steady_clock::time_point start_;
 };
 
-size_t align(size_t n) { return (n + 63) / 64 * 64; }
-
 void bind(RunArgs& args, const Executable& executable, const char* name, const void* memory) {
   const BufferId id = executable.program.find(name);
   args.bound[id] = const_cast<void*>(memory);
@@ -36,57 +33,17 @@ Session::Session(std::shared_ptr<const Model> model, int32_t context_length)
       pool_(model_->options().threads),
       executor_(kernel_table(selected_isa()), pool_),
       resizer_(kernel_table(selected_isa()), pool_),
-      sampler_(model_->config().text.vocab_size) {
-  const ModelConfig& config = model_->config();
-  const TextConfig& text = config.text;
-  if (context_length < 1 || context_length > text.max_position_embeddings) {
-    fail(ErrorKind::kValue, "context_length must lie in 1 .. ", text.max_position_embeddings, " (max_position_embeddings), got ", context_length);
-  }
-  text_layers_ = model_->text_layers(context_length);
-
-  size_t program_bytes = std::max(text_layers_.plan.arena_bytes, model_->text_head().plan.arena_bytes);
-  if (model_->vrc()) program_bytes = std::max(program_bytes, model_->vrc()->executable().plan.arena_bytes);
-  size_t features = 0, embeds = 0;
-  const int32_t tile = config.tiling.tile_size, unit = model_->patch_size() * config.tiling.pixel_shuffle;
-  for (const auto& [name, vision] : config.vision) {
-    const TileExecutables& full = model_->tile(name, tile, tile);
-    program_bytes = std::max({program_bytes, full.tower.plan.arena_bytes, full.projector.plan.arena_bytes});
-    const size_t grid = tile / vision.patch_size;
-    features = std::max(features, grid * grid * vision.hidden_size);
-    embeds = std::max(embeds, size_t(tile / unit) * (tile / unit) * text.hidden_size);
-  }
-  const size_t blocks[] = {align(program_bytes), align(features * 4), align(embeds * 4), align(size_t(kPrefillChunk) * text.hidden_size * 4),
-                           align(size_t(kHeadRows) * text.vocab_size * 4), align(kPrefillChunk * 4)};
-  size_t total = 0, at = 0;
-  for (size_t b : blocks) total += b;
-  arena_ = Arena(total);
-  uint8_t* starts[6];
-  for (int i = 0; i < 6; at += blocks[i++]) starts[i] = arena_.data() + at;
-  features_ = reinterpret_cast<float*>(starts[1]);
-  embeds_ = reinterpret_cast<float*>(starts[2]);
-  hidden_ = reinterpret_cast<float*>(starts[3]);
-  logits_ = reinterpret_cast<float*>(starts[4]);
-  ids_ = reinterpret_cast<int32_t*>(starts[5]);
-
-  const int32_t capacity = (context_length + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock;
-  const size_t side = kv_cache_side_bytes(text.num_key_value_heads, text.head_dim, capacity, 16);
-  kv_memory_ = Arena(2 * side * text.num_hidden_layers);
-  for (int32_t l = 0; l < text.num_hidden_layers; ++l) {
-    uint8_t* k = kv_memory_.data() + 2 * side * l;
-    kv_.push_back({k, k + side, text.num_key_value_heads, text.head_dim, capacity, 16});
-  }
-  const int32_t half = text.head_dim / 2;
-  cos_.resize(size_t(context_length) * half);
-  sin_.resize(cos_.size());
-  for (int32_t i = 0; i < half; ++i) {
-    const double frequency = std::pow(text.rope_theta, -2.0 * i / text.head_dim);
-    for (int32_t p = 0; p < context_length; ++p) {
-      cos_[size_t(p) * half + i] = float(std::cos(p * frequency));
-      sin_[size_t(p) * half + i] = float(std::sin(p * frequency));
-    }
-  }
+      prefill_layers_(model_->text_layers(context_length, kPrefillChunk)),
+      decode_layers_(model_->text_layers(context_length, 1)),
+      sampler_(model_->config().text.vocab_size),
+      memory_(*model_, context_length) {
   history_.reserve(context_length);
   if (model_->vrc()) vrc_pooled_.resize(model_->vrc()->pooled_size());
+}
+
+std::vector<std::pair<const Executable*, std::vector<TraceEvent>>> Session::take_trace() {
+  tracing_ = false;
+  return std::exchange(trace_, {});
 }
 
 void Session::truncate(int32_t length) {
@@ -111,7 +68,18 @@ void Session::run(const Executable& executable, const RunArgs& args) {
                             return w.session->interrupt_check_();
                           },
                           &watch};
-  if (!executor_.run(executable, args, arena_.data(), check)) {
+  std::vector<DdrRange> unreadable;
+  RunWatch watched{nullptr, &transfers_, nullptr, eager_transfers_};
+  if (tracing_) watched.trace = &trace_.emplace_back(&executable, std::vector<TraceEvent>()).second;
+  const RunMemory memory = memory_.prepare(executable.plan);
+  if (protect_ddr_) {
+    unreadable = memory_.ddr_ranges();
+    model_->add_ddr_ranges(unreadable);
+    unreadable.push_back({resized_.data(), resized_.size(), true});
+    unreadable.push_back({vrc_rgb_.data(), vrc_rgb_.size(), true});
+    watched.unreadable = &unreadable;
+  }
+  if (!executor_.run(executable, args, memory, check, watched)) {
     cancel_.store(false);
     fail(ErrorKind::kCancelled, "cancelled");
   }
@@ -173,7 +141,7 @@ void Session::run_tower(const Tile& tile, const TileExecutables& executables) {
   args.image_width = image_size_[thumb].second;
   bind(args, executables.tower, "image", thumb ? thumbnail_.data() : resized_.data());
   bind(args, executables.tower, "pixel_table", model_->pixel_table().entries.data());
-  bind(args, executables.tower, "features", features_);
+  bind(args, executables.tower, "features", memory_.features());
   run(executables.tower, args);
   ++stats_.tiles;
 }
@@ -181,7 +149,7 @@ void Session::run_tower(const Tile& tile, const TileExecutables& executables) {
 void Session::run_projector(const TileExecutables& executables, float* image_embeds) {
   const Timer timer(stats_.project_ms);
   RunArgs args;
-  bind(args, executables.projector, "features", features_);
+  bind(args, executables.projector, "features", memory_.features());
   bind(args, executables.projector, "image_embeds", image_embeds);
   run(executables.projector, args);
 }
@@ -216,8 +184,8 @@ class Session::ImageStream {
       return;
     }
     const Tile& tile = layout.tiles[tile_++];
-    encode(tile, session_.embeds_);
-    memory_ = session_.embeds_;
+    encode(tile, session_.memory_.embeds());
+    memory_ = session_.memory_.embeds();
     rows_ = tile.height / unit * (tile.width / unit);
   }
 
@@ -240,12 +208,12 @@ class Session::ImageStream {
     const bool first = session_.model().config().tiling.thumbnail_first;
     float* const image_rows = raster_.data() + (first ? thumbnail_tokens * hidden : 0);
     for (const Tile& tile : layout.tiles) {
-      encode(tile, session_.embeds_);
+      encode(tile, session_.memory_.embeds());
       const int32_t h = tile.height / unit, w = tile.width / unit;
       for (int32_t y = 0; y < h; ++y) {
         float* to = tile.thumbnail ? (first ? raster_.data() : raster_.data() + (size_t(layout.visual_tokens) - thumbnail_tokens) * hidden) + size_t(y) * w * hidden
                                    : image_rows + (size_t(tile.top / unit + y) * image_cols + tile.left / unit) * hidden;
-        std::copy_n(session_.embeds_ + size_t(y) * w * hidden, w * hidden, to);
+        std::copy_n(session_.memory_.embeds() + size_t(y) * w * hidden, w * hidden, to);
       }
     }
     tile_ = layout.tiles.size();
@@ -287,7 +255,7 @@ std::vector<std::vector<float>> Session::encode_tower(const ImageInput& input, c
   for (const Tile& tile : layout.tiles) {
     run_tower(tile, model_->tile(branch, tile.height, tile.width));
     const size_t patches = size_t(tile.height / vision.patch_size) * (tile.width / vision.patch_size);
-    out.emplace_back(features_, features_ + patches * vision.hidden_size);
+    out.emplace_back(memory_.features(), memory_.features() + patches * vision.hidden_size);
   }
   return out;
 }
@@ -313,23 +281,23 @@ void Session::check_tokens(const int32_t* ids, int32_t count, const std::vector<
 }
 
 void Session::run_chunk(int32_t rows, int32_t position) {
+  const Executable& layers = rows == 1 ? decode_layers_ : prefill_layers_;
   RunArgs args;
-  args.rows = rows;
-  args.position = position;
-  args.states = kv_.data();
-  bind(args, text_layers_, "ids", ids_);
-  bind(args, text_layers_, "hidden", hidden_);
-  bind(args, text_layers_, "cos", cos_.data());
-  bind(args, text_layers_, "sin", sin_.data());
-  run(text_layers_, args);
+  args.run = {rows, position};
+  args.states = memory_.caches().data();
+  bind(args, layers, "ids", memory_.ids());
+  bind(args, layers, "hidden", memory_.hidden());
+  bind(args, layers, "cos", memory_.cos());
+  bind(args, layers, "sin", memory_.sin());
+  run(layers, args);
 }
 
 void Session::run_head(const float* hidden, int32_t rows) {
   const Executable& head = model_->text_head();
   RunArgs args;
-  args.rows = rows;
+  args.run.rows = rows;
   bind(args, head, "hidden", hidden);
-  bind(args, head, "logits", logits_);
+  bind(args, head, "logits", memory_.logits());
   run(head, args);
 }
 
@@ -349,20 +317,20 @@ void Session::prefill(const int32_t* ids, int32_t count, const std::vector<Image
     const int32_t rows = std::min(kPrefillChunk, count - done);
     for (int32_t r = 0; r < rows; ++r) {
       const bool image = ids[done + r] == image_token;
-      ids_[r] = image ? -1 : ids[done + r];
-      if (image) std::copy_n(stream.next(), hidden, hidden_ + r * hidden);
+      memory_.ids()[r] = image ? -1 : ids[done + r];
+      if (image) std::copy_n(stream.next(), hidden, memory_.hidden() + r * hidden);
     }
     const Timer timer(stats_.prefill_ms);
     run_chunk(rows, length_ + done);
     if (on_logits) {
       for (int32_t r = 0; r < rows; r += kHeadRows) {
         const int32_t n = std::min(kHeadRows, rows - r);
-        run_head(hidden_ + r * hidden, n);
-        on_logits(done + r, n, logits_);
+        run_head(memory_.hidden() + r * hidden, n);
+        on_logits(done + r, n, memory_.logits());
       }
     }
     done += rows;
-    if (done == count) run_head(hidden_ + (rows - 1) * hidden, 1);
+    if (done == count) run_head(memory_.hidden() + (rows - 1) * hidden, 1);
   }
   for (int32_t i = 0; i < count; ++i) history_.push_back(ids[i] == image_token ? -1 : ids[i]);
   length_ += count;
@@ -377,9 +345,9 @@ void Session::decode(int32_t token) {
     fail(ErrorKind::kValue, "token id ", token, " is outside the vocabulary of ", model_->config().text.vocab_size);
   }
   if (length_ >= context_length_) fail(ErrorKind::kValue, "the context of ", context_length_, " tokens is full");
-  ids_[0] = token;
+  memory_.ids()[0] = token;
   run_chunk(1, length_);
-  run_head(hidden_, 1);
+  run_head(memory_.hidden(), 1);
   history_.push_back(token);
   ++length_;
   has_logits_ = true;
@@ -388,7 +356,7 @@ void Session::decode(int32_t token) {
 
 const float* Session::last_logits() const {
   if (!has_logits_) fail(ErrorKind::kValue, "no logits yet: call prefill first");
-  return logits_;
+  return memory_.logits();
 }
 
 SampledToken Session::sample(const SamplingParams& params) {

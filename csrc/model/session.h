@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "csrc/base/arena.h"
 #include "csrc/base/thread_pool.h"
 #include "csrc/model/model.h"
 #include "csrc/model/sampler.h"
+#include "csrc/model/session_memory.h"
 #include "csrc/runtime/executor.h"
 
 namespace hvl {
@@ -62,9 +62,21 @@ class Session {
   void seed(uint64_t seed) { sampler_.seed(seed); }
 
   const SessionStats& stats() const { return stats_; }
-  void reset_stats() { stats_ = {}; }
-  size_t arena_bytes() const { return arena_.bytes(); }
-  size_t kv_cache_bytes() const { return kv_memory_.bytes(); }
+  void reset_stats() {
+    stats_ = {};
+    transfers_ = {};
+  }
+  const SessionMemory& memory() const { return memory_; }
+  size_t image_bytes() const { return resized_.capacity() + thumbnail_.capacity(); }  // resized pixels
+  const TransferStats& transfers() const { return transfers_; }
+
+  // From now on every kernel step and transfer is timed; `take_trace` hands over what was run since: (what ran, its events).
+  void start_trace() { tracing_ = true; }
+  std::vector<std::pair<const Executable*, std::vector<TraceEvent>>> take_trace();
+
+  // For tests of device "cpu-staged": when transfers are executed (csrc/runtime/transfers.h); kernels that touch DDR fault.
+  void set_eager_transfers(bool eager) { eager_transfers_ = eager; }
+  void protect_ddr(bool protect) { protect_ddr_ = protect; }
 
  private:
   class ImageStream;
@@ -82,18 +94,10 @@ class Session {
   ThreadPool pool_;
   Executor executor_;
   Resizer resizer_;
-  Executable text_layers_;
+  const Executable& prefill_layers_;
+  const Executable& decode_layers_;
   Sampler sampler_;
-
-  Arena arena_;      // program arena, then the blocks below
-  float* features_;  // (patches of a tile, vision hidden)
-  float* embeds_;    // (tokens of a tile, text hidden)
-  float* hidden_;    // (kPrefillChunk, text hidden)
-  float* logits_;    // (kHeadRows, vocab)
-  int32_t* ids_;     // (kPrefillChunk)
-  Arena kv_memory_;
-  std::vector<KvCache> kv_;  // a layer
-  std::vector<float> cos_, sin_;
+  SessionMemory memory_;
 
   std::pair<int32_t, int32_t> image_size_[2];  // (height, width) of resized_ and thumbnail_
   std::vector<uint8_t> resized_, thumbnail_, vrc_rgb_, vrc_pooled_;
@@ -101,6 +105,9 @@ class Session {
   int32_t length_ = 0;
   bool has_logits_ = false;
   SessionStats stats_;
+  TransferStats transfers_;
+  bool tracing_ = false, eager_transfers_ = false, protect_ddr_ = false;
+  std::vector<std::pair<const Executable*, std::vector<TraceEvent>>> trace_;
   std::atomic<bool> cancel_{false};
   std::function<bool()> interrupt_check_;
 };

@@ -1,7 +1,11 @@
 #include "csrc/model/vrc.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "csrc/program/builder.h"
 
@@ -112,8 +116,9 @@ class Recorder {
 
 }  // namespace
 
-Vrc::Vrc(const VrcConfig& config, const WeightStore& weights) : config_(config) {
-  Recorder r(weights, layers_);
+Vrc::Vrc(const VrcConfig& config, const WeightStore& weights, const Prepare& prepare) : config_(config) {
+  std::vector<VrcLayer> layers;
+  Recorder r(weights, layers);
   ProgramBuilder& b = r.builder();
   const BufferId rgb = b.bound("rgb", DType::kU8, config.image_size * config.image_size, 3);
   const BufferId pooled = b.bound("pooled", DType::kU8, 1, pooled_size());
@@ -146,15 +151,34 @@ Vrc::Vrc(const VrcConfig& config, const WeightStore& weights) : config_(config) 
   r.linear(h.buffer, config.hidden_size, config.hidden_size, config.hidden_size, "model.vrc.fc2", 1, 1.0 / steps, index);
   b.end_section();
 
-  executable_ = make_executable(b.finish(), [&](const std::string& name) {
+  // All layers in one place: the parts of each in the order of their slots, every part at a multiple of 128.
+  const auto parts = [&](const VrcLayer& layer) {
+    return std::array<std::pair<const void*, size_t>, 4>{{{layer.weight.data(), layer.weight.size()},
+                                                          {layer.bias.data(), layer.bias.size() * 4},
+                                                          {layer.multiplier.data(), layer.multiplier.size() * 4},
+                                                          {layer.shift.data(), layer.shift.size() * 4}}};
+  };
+  const auto up = [](size_t n) { return (n + 127) / 128 * 128; };
+  size_t total = 0;
+  for (const VrcLayer& layer : layers) {
+    for (const auto& [data, bytes] : parts(layer)) total += up(bytes);
+  }
+  weights_ = Arena(total);
+  std::vector<std::array<ResolvedWeight, 4>> placed(layers.size());
+  size_t at = 0;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    for (int part = 0; part < 4; ++part) {
+      const auto [data, bytes] = parts(layers[l])[part];
+      std::memcpy(weights_.data() + at, data, bytes);
+      placed[l][part].data = weights_.data() + at;
+      placed[l][part].bytes = bytes;
+      at += up(bytes);
+    }
+  }
+  executable_ = prepare(b.finish(), [&](const std::string& name) {
     const size_t space = name.find(' ');
-    const VrcLayer& layer = layers_[std::stoul(name.substr(space))];
     const std::string part = name.substr(0, space);
-    ResolvedWeight w;
-    w.data = part == "weight" ? static_cast<const void*>(layer.weight.data())
-             : part == "bias" ? layer.bias.data()
-             : part == "multiplier" ? layer.multiplier.data() : layer.shift.data();
-    return w;
+    return placed[std::stoul(name.substr(space))][part == "weight" ? 0 : part == "bias" ? 1 : part == "multiplier" ? 2 : 3];
   });
 }
 

@@ -2,8 +2,9 @@
 // (docs/checkpoint.md), so that every machine picks the same scale.
 #pragma once
 
-#include <vector>
+#include <functional>
 
+#include "csrc/base/arena.h"
 #include "csrc/io/weight_store.h"
 #include "csrc/model/config.h"
 #include "csrc/runtime/executable.h"
@@ -13,7 +14,8 @@ namespace hvl {
 
 class Vrc {
  public:
-  Vrc(const VrcConfig& config, const WeightStore& weights);
+  using Prepare = std::function<Executable(Program program, const WeightResolver& resolve)>;
+  Vrc(const VrcConfig& config, const WeightStore& weights, const Prepare& prepare);
 
   // Bound buffers: "rgb" (image_size, image_size, 3), "pooled" (pooled_size(), written by set_size_features before the run),
   // "index" (kVrcLanes; the first byte is the answer).
@@ -21,10 +23,11 @@ class Vrc {
   int32_t pooled_size() const;
   void set_size_features(int32_t height, int32_t width, uint8_t* pooled) const;
   double scale(uint8_t index) const;
+  const Arena& weights() const { return weights_; }
 
  private:
   const VrcConfig config_;
-  std::vector<VrcLayer> layers_;  // what the executable's weights point into
+  Arena weights_;  // packed, of all layers
   Executable executable_;
 };
 

@@ -1,151 +1,318 @@
 #include "csrc/runtime/executor.h"
 
+#include <algorithm>
+
+#include "csrc/base/arena.h"
+#include "csrc/base/error.h"
+#include "csrc/runtime/frame.h"
+
 namespace hvl {
+namespace {
 
-// Operands of the ops of one repetition of a section.
-struct Executor::Frame {
-  const Executable& executable;
-  const RunArgs& args;
-  uint8_t* arena;
-  const ResolvedWeight* weights;  // of this repetition, by slot
-  int32_t repetition;
+using Clock = std::chrono::steady_clock;
 
-  const Buffer& desc(BufferId id) const { return executable.program.buffers[id]; }
-  template <typename T>
-  T* buffer(BufferId id) const {
-    if (id == kNone) return nullptr;
-    const size_t offset = executable.plan.offsets[id];
-    return static_cast<T*>(offset == kNotPlaced ? args.bound[id] : static_cast<void*>(arena + offset));
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Keeps kernels from DDR while it lives.
+class Unreadable {
+ public:
+  explicit Unreadable(const std::vector<DdrRange>* ranges) : ranges_(ranges) { protect(false); }
+  ~Unreadable() { protect(true); }
+
+ private:
+  void protect(bool readable) const {
+    if (!ranges_) return;
+    for (const DdrRange& r : *ranges_) protect_pages(r.data, r.bytes, readable, r.writable);
   }
-  int32_t rows(BufferId id) const {
-    const Buffer& b = desc(id);
-    return b.dynamic_rows ? args.rows : b.max_rows;
-  }
-  QuantizedRows quantized(BufferId id) const {
-    const Buffer& b = desc(id);
-    return quantized_rows_at(buffer<void>(id), rows(id), b.cols, b.group_size, b.bits);
-  }
-  const LinearWeight& linear(WeightId slot) const { return weights[slot].linear; }
-  template <typename T>
-  const T* array(WeightId slot) const {
-    return slot == kNone ? nullptr : static_cast<const T*>(weights[slot].data);
-  }
-  VrcRequant requant(const Op& op) const {
-    return {array<int32_t>(op.weight[1]), array<int32_t>(op.weight[2]), array<int32_t>(op.weight[3])};
-  }
-  // The KV cache an op reads or writes: a bound one (its layer's), or a tile's own in the arena.
-  KvCache kv(const Op& op, BufferId local, int32_t kv_heads) const {
-    if (op.state != kNone) return args.states[repetition];
-    const Buffer& b = desc(local);
-    const int32_t capacity = b.max_rows / 2;
-    float* k = buffer<float>(local);
-    return {k, k + size_t(capacity) * b.cols, kv_heads, b.cols / kv_heads, capacity, 32};
-  }
+  const std::vector<DdrRange>* ranges_;
 };
 
-template <typename Args>
-void Executor::launch(void (*kernel)(const Args&, int32_t, int32_t) noexcept, const Args& args, int32_t units) const {
-  pool_.parallel_for(units, [&](int32_t begin, int32_t end) { kernel(args, begin, end); });
-}
+}  // namespace
 
-bool Executor::run(const Executable& executable, const RunArgs& args, uint8_t* arena, const CancelCheck& cancel) const {
-  const Program& program = executable.program;
-  for (const ProgramSection& section : program.sections) {
-    for (int32_t r = 0; r < section.repeat; ++r) {
-      if (cancel.requested && cancel.requested(cancel.context)) return false;
-      const ResolvedWeight* weights = executable.weights.data() + section.first_weight + size_t(r) * section.weight_slots;
-      const Frame frame{executable, args, arena, weights, r};
-      for (int32_t o = 0; o < section.op_count; ++o) run_op(program.ops[section.first_op + o], frame);
+// The streamed blocks, one ahead of the step that runs. Which slot, and when a block may be fetched: csrc/schedule/steps.h.
+class Executor::Ring {
+ public:
+  Ring(const Executable& executable, const RunArgs& args, TransferEngine& engine, bool eager)
+      : executable_(executable), args_(args), engine_(engine), eager_(eager), cursor_(executable.program, executable.plan, args.run) {
+    find();
+  }
+
+  // The block of a step, landed; empty when it streams none. `bytes` of it, `base` in fast memory.
+  const TransferList& wait(const Step& step, int64_t& base) {
+    static const TransferList kNothing;
+    if (!ahead_.exists || cursor_.step().op != step.op || !same(cursor_.step(), step)) return kNothing;
+    if (!ahead_.started) start();
+    if (!eager_) engine_.run(ahead_.list, ahead_.step, ahead_.base);
+    current_ = ahead_;
+    base = current_.base;
+    cursor_.next();
+    find();
+    if (ahead_.exists && !ahead_.both && !current_.both && may_prefetch(executable_.program, ahead_.step)) start();
+    return current_.list;
+  }
+
+ private:
+  struct Block {
+    bool exists = false, started = false, both = false;
+    Step step;
+    TransferList list;
+    int64_t base = 0;
+  };
+
+  static bool same(const Step& a, const Step& b) {
+    return a.repetition == b.repetition && a.group == b.group && a.block == b.block && a.row_begin == b.row_begin &&
+           a.unit_begin == b.unit_begin && a.key_begin == b.key_begin;
+  }
+
+  void start() {
+    if (eager_) engine_.run(ahead_.list, ahead_.step, ahead_.base);
+    ahead_.started = true;
+  }
+
+  // Moves to the next step that streams, and gives its block a place.
+  void find() {
+    const Plan& plan = executable_.plan;
+    ahead_ = {};
+    if (!plan.staged) return;
+    for (; !cursor_.done(); cursor_.next()) {
+      ahead_.list = streamed(executable_.program, plan, cursor_.step(), args_.run);
+      if (ahead_.list.count > 0) break;
+    }
+    if (cursor_.done()) return;
+    ahead_.exists = true;
+    ahead_.step = cursor_.step();
+    const Transfer& last = ahead_.list.items[ahead_.list.count - 1];
+    ahead_.both = last.fast_offset + last.bytes() > plan.ring_slot_bytes;
+    if (!ahead_.both) slot_ ^= 1;
+    ahead_.base = plan.ring_offset + (ahead_.both ? 0 : slot_ * plan.ring_slot_bytes);
+  }
+
+  const Executable& executable_;
+  const RunArgs& args_;
+  TransferEngine& engine_;
+  const bool eager_;
+  StepCursor cursor_;
+  Block current_, ahead_;
+  int slot_ = 1;
+};
+
+bool Executor::run(const Executable& executable, const RunArgs& args, const RunMemory& memory, const CancelCheck& cancel,
+                   const RunWatch& watch) const {
+  const Plan& plan = executable.plan;
+  if (pool_.threads() > plan.contexts) {
+    fail(ErrorKind::kRuntime, "program ", executable.program.name, " was planned for ", plan.contexts, " threads, not for ", pool_.threads());
+  }
+  const Clock::time_point start = Clock::now();
+  TransferStats unwatched;
+  TransferEngine engine(executable, args, memory.fast, memory.ddr, watch.transfers ? *watch.transfers : unwatched);
+  const auto moved = [&](const TransferList& list, const Step& step, double from, bool store) {
+    if (!watch.trace || list.count == 0) return;
+    TraceEvent e{true, store, step, from, seconds_since(start) - from, 0, list.count};
+    for (const Transfer& t : list) e.bytes += t.bytes();
+    watch.trace->push_back(e);
+  };
+  Ring ring(executable, args, engine, watch.eager_transfers);
+  Frame frame{executable, args, memory, {}};
+  for (StepCursor cursor(executable.program, plan, args.run); !cursor.done(); cursor.next()) {
+    const Step& step = frame.step = cursor.step();
+    if (step.first) {
+      if (step.op == plan.groups[step.group].first_op && cancel.requested && cancel.requested(cancel.context)) return false;
+      frame.block = block_range(executable.program, plan, step, args.run);
+    }
+    if (plan.staged) {
+      const double from = watch.trace ? seconds_since(start) : 0;
+      if (step.first) {
+        const TransferList loads = loads_before(executable.program, plan, step, args.run);
+        engine.run(loads, step);
+        moved(loads, step, from, false);
+      }
+      const double then = watch.trace ? seconds_since(start) : 0;
+      int64_t base = 0;
+      frame.streamed = &ring.wait(step, base);
+      frame.ring = memory.fast + base;
+      moved(*frame.streamed, step, then, false);
+    }
+    const double from = watch.trace ? seconds_since(start) : 0;
+    {
+      const Unreadable guard(watch.unreadable);
+      run_op(frame);
+    }
+    if (watch.trace) watch.trace->push_back({false, false, step, from, seconds_since(start) - from, 0, 0});
+    if (plan.staged && step.last) {
+      const double then = watch.trace ? seconds_since(start) : 0;
+      const TransferList stores = stores_after(executable.program, plan, step, args.run);
+      engine.run(stores, step);
+      moved(stores, step, then, true);
     }
   }
   return true;
 }
 
-void Executor::run_op(const Op& op, const Frame& f) const {
+template <typename Args>
+void Executor::launch(void (*kernel)(const Args&, int32_t, int32_t) noexcept, const Args& args, int32_t begin, int32_t end) const {
+  pool_.parallel_for(end - begin, [&](int32_t from, int32_t to) { kernel(args, begin + from, begin + to); });
+}
+
+void Executor::run_op(const Frame& f) const {
+  const Op& op = f.op();
+  const int32_t rows = f.rows(), r0 = f.step.row_begin, r1 = f.step.row_end;
   switch (op.kind) {
     case OpKind::kEmbed: {
-      const int32_t rows = f.rows(op.out);
-      const EmbedArgs a{f.linear(op.weight[0]), f.buffer<int32_t>(op.in[0]), f.buffer<float>(op.out), f.desc(op.out).cols, rows};
-      return launch(kernels_.embed, a, rows);
+      const int32_t* ids = f.at<int32_t>(op.in[0]);
+      const int32_t first_block = f.staged() ? std::max(*ids, 0) / kLinearRowBlock : 0;
+      const EmbedArgs a{f.linear(op.weight[0], first_block), ids, f.at<float>(op.out), f.desc(op.out).cols, rows};
+      return launch(kernels_.embed, a, 0, rows);
     }
     case OpKind::kNorm: {
-      const int32_t rows = f.rows(op.out), cols = f.desc(op.out).cols;
-      const NormArgs a{f.buffer<float>(op.in[0]), cols, f.array<float>(op.weight[0]), f.array<float>(op.weight[1]),
-                       f.buffer<float>(op.out), cols, rows, cols, op.f[0], NormKind(op.i[0])};
-      return launch(kernels_.norm, a, rows);
+      const int32_t cols = f.desc(op.out).cols;
+      const NormArgs a{f.at<float>(op.in[0]), cols, f.array<float>(op.weight[0]), f.array<float>(op.weight[1]),
+                       f.at<float>(op.out), cols, rows, cols, op.f[0], NormKind(op.i[0])};
+      return launch(kernels_.norm, a, 0, rows);
     }
     case OpKind::kQuantize: {
-      const QuantizeArgs a{f.buffer<float>(op.in[0]), f.desc(op.in[0]).cols, f.quantized(op.out)};
-      return launch(kernels_.quantize, a, a.out.rows);
+      const QuantizeArgs a{f.at<float>(op.in[0]), f.desc(op.in[0]).cols, f.quantized(op.out)};
+      return launch(kernels_.quantize, a, 0, rows);
     }
     case OpKind::kQuantizeI16: {
-      const QuantizeI16Args a{f.buffer<int16_t>(op.in[0]), op.f[0], f.quantized(op.out)};
-      return launch(kernels_.quantize_i16, a, a.out.rows);
+      const QuantizeI16Args a{f.at<int16_t>(op.in[0]), op.f[0], f.quantized(op.out)};
+      return launch(kernels_.quantize_i16, a, 0, rows);
     }
     case OpKind::kLinear: {
-      const float* residual = op.in[1] != kNone ? f.buffer<float>(op.in[1]) : f.array<float>(op.weight[2]);
-      const LinearArgs a{f.quantized(op.in[0]), f.linear(op.weight[0]), f.array<float>(op.weight[1]), residual,
-                         f.buffer<float>(op.out), f.desc(op.out).cols};
-      return launch(kernels_.linear, a, linear_row_blocks(a.weight));
+      const int32_t u0 = f.step.unit_begin, u1 = f.step.unit_end, cols = f.desc(op.out).cols;
+      const float* residual = f.at<float>(op.in[1]);
+      if (op.weight[2] != kNone) {
+        residual = f.staged() ? reinterpret_cast<const float*>(f.scratch())
+                              : static_cast<const float*>(f.resolved(op.weight[2]).data) + int64_t(r0) * cols;
+      }
+      const float* bias = f.array<float>(op.weight[1]);
+      if (bias && f.staged()) bias = virtual_base(bias, int64_t(u0) * kLinearRowBlock);
+      const LinearArgs a{f.quantized(op.in[0]), f.linear(op.weight[0], u0), bias, residual, f.at<float>(op.out), cols};
+      return launch(kernels_.linear, a, u0, u1);
     }
     case OpKind::kActivation: {
-      const ActivationArgs a{f.buffer<float>(op.in[0]), f.buffer<float>(op.out), f.rows(op.out), f.desc(op.out).cols,
-                             ActivationKind(op.i[0])};
-      return launch(kernels_.activation, a, a.rows);
+      const ActivationArgs a{f.at<float>(op.in[0]), f.at<float>(op.out), rows, f.desc(op.out).cols, ActivationKind(op.i[0])};
+      return launch(kernels_.activation, a, 0, rows);
     }
     case OpKind::kSiluMul: {
-      const SiluMulArgs a{f.buffer<float>(op.in[0]), f.buffer<float>(op.in[1]), f.buffer<float>(op.out), f.rows(op.out),
-                          f.desc(op.out).cols};
-      return launch(kernels_.silu_mul, a, a.rows);
+      const SiluMulArgs a{f.at<float>(op.in[0]), f.at<float>(op.in[1]), f.at<float>(op.out), rows, f.desc(op.out).cols};
+      return launch(kernels_.silu_mul, a, 0, rows);
     }
     case OpKind::kRope: {
-      const RopeArgs a{f.buffer<float>(op.out), f.desc(op.out).cols, f.array<float>(op.weight[0]), op.f[0], f.buffer<float>(op.in[1]),
-                       f.buffer<float>(op.in[2]), f.args.position, f.rows(op.out), op.i[0], op.i[1]};
-      return launch(kernels_.rope, a, a.rows);
+      RopeArgs a{f.at<float>(op.out), f.desc(op.out).cols, f.array<float>(op.weight[0]), op.f[0], nullptr, nullptr, 0, rows, op.i[0], op.i[1]};
+      if (f.staged()) {  // the positions of this block, from 0 on
+        a.cos = reinterpret_cast<const float*>(f.scratch());
+        a.sin = reinterpret_cast<const float*>(f.scratch() + aligned(rows * rows_bytes(f.desc(op.in[1]), 1)));
+      } else {
+        a.cos = f.whole<float>(op.in[1]);
+        a.sin = f.whole<float>(op.in[2]);
+        a.position = f.args.run.position + r0;
+      }
+      return launch(kernels_.rope, a, 0, rows);
     }
     case OpKind::kKvStore: {
-      const KvStoreArgs a{f.buffer<float>(op.in[0]), f.buffer<float>(op.in[1]), f.desc(op.in[0]).cols, f.rows(op.in[0]),
-                          op.state == kNone ? 0 : f.args.position, f.kv(op, op.out, op.i[0])};
-      return launch(kernels_.kv_store, a, op.i[0]);
+      KvStoreArgs a{f.at<float>(op.in[0]), f.at<float>(op.in[1]), f.desc(op.in[0]).cols, rows, r0, {}};
+      if (op.state != kNone) {
+        a.cache = f.args.states[f.step.repetition];
+        a.position = f.args.run.position + r0;
+        if (f.staged()) {  // whole blocks of 16 positions, the first perhaps begun before
+          const int32_t skip = a.position / kKvKeyBlock * kKvKeyBlock;
+          const int32_t positions = (a.position + rows + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock - skip;
+          const int64_t side = int64_t(kv_cache_side_bytes(a.cache.kv_heads, a.cache.head_dim, positions, a.cache.bits));
+          a.cache = {f.scratch(), f.scratch() + aligned(side), a.cache.kv_heads, a.cache.head_dim, positions, a.cache.bits};
+          a.position -= skip;
+        }
+      } else if (const Window* w = f.window(op.out)) {
+        a.cache = f.kv_in_buffer(f.memory.fast + w->offset, f.desc(op.out), op.i[0], (rows + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock);
+        a.position = 0;
+      } else {
+        a.cache = f.kv_in_buffer(f.home(op.out), f.desc(op.out), op.i[0], f.desc(op.out).max_rows / 2);
+      }
+      return launch(kernels_.kv_store, a, 0, op.i[0]);
     }
-    case OpKind::kAttention: {
-      const int32_t rows = f.rows(op.out), cols = f.desc(op.out).cols;
-      const int32_t position = op.state == kNone ? 0 : f.args.position;
-      const AttentionArgs a{f.buffer<float>(op.in[0]), cols, f.buffer<float>(op.out), cols, f.kv(op, op.in[1], op.i[2]), rows, op.i[0],
-                            position, position + rows, op.i[1] != 0, op.f[0]};
-      return launch(kernels_.attention, a, attention_units(rows, a.heads));
-    }
+    case OpKind::kAttention:
+      return run_attention(f);
     case OpKind::kPixelShuffle: {
-      const PixelShuffleArgs a{f.buffer<float>(op.in[0]), f.buffer<float>(op.out), op.i[0], op.i[1], f.desc(op.in[0]).cols, op.i[2]};
-      return launch(kernels_.pixel_shuffle, a, f.rows(op.out));
+      const PixelShuffleArgs a{f.whole<float>(op.in[0]), f.whole<float>(op.out), op.i[0], op.i[1], f.desc(op.in[0]).cols, op.i[2]};
+      return launch(kernels_.pixel_shuffle, a, r0, r1);
     }
     case OpKind::kPatchify: {
       const RunArgs& r = f.args;
-      const PatchifyArgs a{f.buffer<uint8_t>(op.in[0]), r.image_height, r.image_width, r.tile_top, r.tile_left, op.i[0], op.i[1],
-                           op.i[2], f.buffer<int16_t>(op.in[1]), f.buffer<int16_t>(op.out)};
-      return launch(kernels_.patchify, a, a.grid_h);
+      const int32_t grid_w = op.i[1], lines = rows / grid_w;
+      PatchifyArgs a{f.whole<uint8_t>(op.in[0]), r.image_height, r.image_width, r.tile_top + r0 / grid_w * op.i[2], r.tile_left, lines, grid_w,
+                     op.i[2], f.whole<int16_t>(op.in[1]), f.at<int16_t>(op.out)};
+      if (f.staged()) {  // the table, then the block's rectangle of the image
+        const ImageRectangle in = image_rectangle(op, r, r0, r1);
+        a.table = reinterpret_cast<const int16_t*>(f.scratch());
+        a.image = f.scratch() + aligned(rows_bytes(f.desc(op.in[1]), f.desc(op.in[1]).max_rows));
+        a.height = in.lines;
+        a.width = in.columns;
+        a.top = a.left = 0;
+      }
+      return launch(kernels_.patchify, a, 0, lines);
     }
     case OpKind::kVrcStem: {
-      const VrcStemArgs a{f.buffer<uint8_t>(op.in[0]), f.buffer<uint8_t>(op.out), op.i[0], op.i[1], op.i[2], op.i[3], op.i[4],
-                          f.array<int8_t>(op.weight[0]), f.requant(op)};
-      return launch(kernels_.vrc_stem, a, a.out_height);
+      const VrcStemArgs a{f.whole<uint8_t>(op.in[0]), f.whole<uint8_t>(op.out), op.i[0], op.i[1], op.i[2], op.i[3], op.i[4],
+                          f.array<int8_t>(op.weight[0]), f.requant()};
+      return launch(kernels_.vrc_stem, a, r0 / a.out_width, r1 / a.out_width);
     }
     case OpKind::kVrcDepthwise: {
-      const VrcDepthwiseArgs a{f.buffer<uint8_t>(op.in[0]), f.buffer<uint8_t>(op.out), op.i[0], op.i[1], op.i[2], op.i[3], op.i[4],
-                               op.i[5], op.i[6], f.array<int8_t>(op.weight[0]), f.requant(op)};
-      return launch(kernels_.vrc_depthwise, a, a.out_height);
+      const VrcDepthwiseArgs a{f.whole<uint8_t>(op.in[0]), f.whole<uint8_t>(op.out), op.i[0], op.i[1], op.i[2], op.i[3], op.i[4],
+                               op.i[5], op.i[6], f.array<int8_t>(op.weight[0]), f.requant()};
+      return launch(kernels_.vrc_depthwise, a, r0 / a.out_width, r1 / a.out_width);
     }
     case OpKind::kVrcPointwise: {
-      const VrcPointwiseArgs a{f.buffer<uint8_t>(op.in[0]), f.buffer<uint8_t>(op.out), op.i[0], op.i[1], op.i[2], op.i[3],
-                               f.array<int8_t>(op.weight[0]), f.requant(op), op.i[4], f.buffer<uint8_t>(op.in[1]), op.i[5], op.i[6]};
-      return launch(kernels_.vrc_pointwise, a, vrc_pointwise_units(a));
+      const VrcPointwiseArgs a{f.at<uint8_t>(op.in[0]), f.at<uint8_t>(op.out), rows, op.i[1], op.i[2], op.i[3],
+                               f.array<int8_t>(op.weight[0]), f.requant(), op.i[4], f.at<uint8_t>(op.in[1]), op.i[5], op.i[6]};
+      return launch(kernels_.vrc_pointwise, a, 0, vrc_pointwise_units(a));
     }
     case OpKind::kVrcPool: {
-      const VrcPoolArgs a{f.buffer<uint8_t>(op.in[0]), f.buffer<uint8_t>(op.in[1]), f.buffer<uint8_t>(op.out), op.i[0], op.i[1],
-                          op.i[2]};
-      return launch(kernels_.vrc_pool, a, a.channels / kVrcLanes);
+      const VrcPoolArgs a{f.whole<uint8_t>(op.in[0]), f.whole<uint8_t>(op.in[1]), f.whole<uint8_t>(op.out), op.i[0], op.i[1], op.i[2]};
+      return launch(kernels_.vrc_pool, a, 0, a.channels / kVrcLanes);
     }
   }
+}
+
+// K/V heads unit_begin .. unit_end with their query heads, keys key_begin .. key_end.
+void Executor::run_attention(const Frame& f) const {
+  const Op& op = f.op();
+  const Step& step = f.step;
+  const int32_t cols = f.desc(op.out).cols, kv_heads = op.i[2], group = op.i[0] / kv_heads, head_dim = cols / op.i[0];
+  const int32_t head = step.unit_begin * group, heads = (step.unit_end - step.unit_begin) * group;
+  AttentionArgs a{};
+  a.q = f.at<float>(op.in[0]) + int64_t(head) * head_dim;
+  a.out = f.at<float>(op.out) + int64_t(head) * head_dim;
+  a.q_stride = a.out_stride = cols;
+  a.rows = f.rows();
+  a.heads = heads;
+  a.position = (op.state == kNone ? 0 : f.args.run.position) + step.row_begin;
+  a.key_begin = step.key_begin;
+  a.key_end = step.key_end;
+  a.causal = op.i[1] != 0;
+  a.scale = op.f[0];
+  a.first = step.key_begin == 0;
+  a.last = step.key_end == key_limit(f.program(), step, f.args.run);
+  if (f.streamed && f.streamed->count > 0) {  // keys, then values, of these heads and positions only
+    const Transfer &k = f.streamed->items[0], &v = f.streamed->items[1];
+    const KvCache whole = op.state == kNone ? f.kv_in_buffer(nullptr, f.desc(op.in[1]), kv_heads, 0) : f.args.states[step.repetition];
+    const int32_t positions = (step.key_end - step.key_begin + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock;
+    a.cache = {const_cast<uint8_t*>(f.ring) + k.fast_offset, const_cast<uint8_t*>(f.ring) + v.fast_offset, step.unit_end - step.unit_begin, head_dim,
+               positions, whole.bits};
+  } else {
+    a.cache = op.state == kNone ? f.kv_in_buffer(f.home(op.in[1]), f.desc(op.in[1]), kv_heads, f.desc(op.in[1]).max_rows / 2)
+                                : f.args.states[step.repetition];
+    const int64_t skip = step.unit_begin * int64_t(a.cache.capacity) * head_dim * (a.cache.bits / 8);
+    a.cache.k = static_cast<uint8_t*>(a.cache.k) + skip;
+    a.cache.v = static_cast<uint8_t*>(a.cache.v) + skip;
+    a.cache.kv_heads = step.unit_end - step.unit_begin;
+  }
+  const int64_t each = aligned(attention_scratch_bytes(head_dim, a.cache.bits));
+  a.state = reinterpret_cast<float*>(f.scratch() + f.plan().contexts * each) + int64_t(head) * 2;
+  a.state_stride = int64_t(op.i[0]) * 2;
+  pool_.parallel_for_indexed(attention_units(a.rows, heads), [&](int thread, int32_t begin, int32_t end) {
+    AttentionArgs mine = a;
+    mine.scratch = f.scratch() + thread * each;
+    kernels_.attention(mine, begin, end);
+  });
 }
 
 }  // namespace hvl

@@ -1,33 +1,51 @@
-// Runs Executables with the kernels of one instruction set, in an arena, over a thread pool.
+// Runs Executables with the kernels of one instruction set, exactly as their Plans say, over a thread pool.
 #pragma once
 
-#include <atomic>
+#include <chrono>
+#include <vector>
 
-#include "csrc/base/arena.h"
 #include "csrc/base/thread_pool.h"
 #include "csrc/runtime/executable.h"
+#include "csrc/runtime/transfers.h"
+#include "csrc/schedule/cost.h"
 #include "kernels/registry.h"
 
 namespace hvl {
 
-// Asked between the repetitions of a section (layers); true: stop.
+// Asked between blocks of rows of a group (at least once a layer); true: stop.
 struct CancelCheck {
   bool (*requested)(void* context) = nullptr;
   void* context = nullptr;
+};
+
+// The two arenas of a run: at least plan.budget and plan.ddr_bytes bytes.
+struct RunMemory {
+  uint8_t* fast = nullptr;
+  uint8_t* ddr = nullptr;
+};
+
+// What a run may be watched with.
+struct RunWatch {
+  std::vector<TraceEvent>* trace = nullptr;            // measured times are appended
+  TransferStats* transfers = nullptr;
+  const std::vector<DdrRange>* unreadable = nullptr;   // staged: DDR that no kernel may touch
+  bool eager_transfers = false;                        // staged: see transfers.h
 };
 
 class Executor {
  public:
   Executor(const KernelTable& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
 
-  // The arena must hold at least executable.plan.arena_bytes. Allocates nothing. False when cancelled.
-  bool run(const Executable& executable, const RunArgs& args, uint8_t* arena, const CancelCheck& cancel) const;
+  // Allocates nothing unless it is watched. False when cancelled.
+  bool run(const Executable& executable, const RunArgs& args, const RunMemory& memory, const CancelCheck& cancel, const RunWatch& watch) const;
 
  private:
   struct Frame;
-  void run_op(const Op& op, const Frame& frame) const;
+  class Ring;
+  void run_op(const Frame& frame) const;
+  void run_attention(const Frame& frame) const;
   template <typename Args>
-  void launch(void (*kernel)(const Args&, int32_t, int32_t) noexcept, const Args& args, int32_t units) const;
+  void launch(void (*kernel)(const Args&, int32_t, int32_t) noexcept, const Args& args, int32_t begin, int32_t end) const;
 
   const KernelTable& kernels_;
   ThreadPool& pool_;

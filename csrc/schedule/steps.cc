@@ -57,13 +57,6 @@ Transfer kv_transfer(const Op& op, const KvShape& kv, int32_t buffer, int32_t re
   return t;
 }
 
-RowRange block_range(const Program& program, const Plan& plan, const Step& step, const RunScalars& run) {
-  const PlanGroup& group = plan.groups[step.group];
-  const int32_t rows = run_rows(op_rows(program, program.ops[step.op]), run);
-  const int32_t begin = step.block * group.block_rows;
-  return {begin, std::min(rows, begin + group.block_rows)};
-}
-
 // The ops of a group that use a buffer through its window, by their first and last read and write.
 struct WindowUse {
   int32_t first = -1, first_write = -1, last_write = -1;
@@ -187,6 +180,23 @@ RunScalars largest_run(const Program& program) {
   return run;
 }
 
+RowRange block_range(const Program& program, const Plan& plan, const Step& step, const RunScalars& run) {
+  const PlanGroup& group = plan.groups[step.group];
+  const int32_t rows = run_rows(op_rows(program, program.ops[step.op]), run);
+  const int32_t begin = step.block * group.block_rows;
+  return {begin, std::min(rows, begin + group.block_rows)};
+}
+
+int32_t key_limit(const Program& program, const Step& step, const RunScalars& run) {
+  const Op& op = program.ops[step.op];
+  if (op.i[1]) return run.position + step.row_end;  // causal
+  return (op.state == kNone ? 0 : run.position) + run_rows(op_rows(program, op), run);
+}
+
+RowRange window_rows(const Program& program, const Plan& plan, int32_t group, BufferId buffer, RowRange block) {
+  return window_use(program, plan, group, buffer, block).rows;
+}
+
 void TransferList::add(const Transfer& t) {
   if (count == kMax) fail(ErrorKind::kRuntime, "a step needs more than ", kMax, " transfers");
   items[count++] = t;
@@ -211,7 +221,7 @@ void StepCursor::enter() {
   step_.unit_end = op_units(*program_, op);
   if (p.block_units > 0) step_.unit_end = std::min(step_.unit_end, p.block_units);
   if (op.kind == OpKind::kAttention) {
-    step_.key_end = key_limit();
+    step_.key_end = key_limit(*program_, step_, run_);
     if (p.block_keys > 0) step_.key_end = std::min(step_.key_end, p.block_keys);
   }
   if (op.kind == OpKind::kEmbed && plan_->staged) step_.row_end = step_.row_begin + 1;
@@ -219,16 +229,10 @@ void StepCursor::enter() {
   step_.last = !has_inner();
 }
 
-int32_t StepCursor::key_limit() const {
-  const Op& op = program_->ops[step_.op];
-  if (op.i[1]) return run_.position + step_.row_end;  // causal
-  return (op.state == kNone ? 0 : run_.position) + run_rows(op_rows(*program_, op), run_);
-}
-
 bool StepCursor::has_inner() const {
   const Op& op = program_->ops[step_.op];
   if (op.kind == OpKind::kEmbed && plan_->staged) return step_.row_end < block_range(*program_, *plan_, step_, run_).end;
-  if (op.kind == OpKind::kAttention && step_.key_end < key_limit()) return true;
+  if (op.kind == OpKind::kAttention && step_.key_end < key_limit(*program_, step_, run_)) return true;
   return step_.unit_end < op_units(*program_, op);
 }
 
@@ -239,15 +243,15 @@ void StepCursor::next() {
     step_.first = false;
     if (op.kind == OpKind::kEmbed && plan_->staged) {
       step_.row_begin = step_.row_end++;
-    } else if (op.kind == OpKind::kAttention && step_.key_end < key_limit()) {
+    } else if (op.kind == OpKind::kAttention && step_.key_end < key_limit(*program_, step_, run_)) {
       step_.key_begin = step_.key_end;
-      step_.key_end = std::min(key_limit(), step_.key_begin + p.block_keys);
+      step_.key_end = std::min(key_limit(*program_, step_, run_), step_.key_begin + p.block_keys);
     } else {
       step_.unit_begin = step_.unit_end;
       step_.unit_end = std::min(op_units(*program_, op), step_.unit_begin + p.block_units);
       if (op.kind == OpKind::kAttention) {
         step_.key_begin = 0;
-        step_.key_end = p.block_keys > 0 ? std::min(key_limit(), p.block_keys) : key_limit();
+        step_.key_end = p.block_keys > 0 ? std::min(key_limit(*program_, step_, run_), p.block_keys) : key_limit(*program_, step_, run_);
       }
     }
     step_.last = !has_inner();

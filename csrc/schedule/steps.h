@@ -12,6 +12,7 @@
 #include <array>
 #include <cstdint>
 
+#include "csrc/schedule/access.h"
 #include "csrc/schedule/plan.h"
 
 namespace hvl {
@@ -42,7 +43,6 @@ class StepCursor {
  private:
   void enter();
   bool has_inner() const;     // whether the op of this block has steps after the current one
-  int32_t key_limit() const;  // keys that the rows of this step may see
   const Program* program_;
   const Plan* plan_;
   RunScalars run_;
@@ -81,6 +81,11 @@ TransferList stores_after(const Program& program, const Plan& plan, const Step& 
 // The step's block in the ring; fast_offset counts from the start of the slot. Of a kEmbed step the offset is that of token id 0.
 TransferList streamed(const Program& program, const Plan& plan, const Step& step, const RunScalars& run);
 bool may_prefetch(const Program& program, const Step& step);  // its block, before the step before it is done
+
+// The block of rows of the step's group, and the rows of a buffer that the group's ops touch for it: what its window holds.
+int32_t key_limit(const Program& program, const Step& step, const RunScalars& run);  // kAttention: end of the keys its rows see
+RowRange block_range(const Program& program, const Plan& plan, const Step& step, const RunScalars& run);
+RowRange window_rows(const Program& program, const Plan& plan, int32_t group, BufferId buffer, RowRange block);
 
 // Bytes: the largest streamed block of an op, and its scratch, for given blocks.
 int64_t streamed_bytes(const Program& program, const Plan& plan, int32_t op);

@@ -1,0 +1,94 @@
+#include "csrc/model/session_memory.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace hvl {
+namespace {
+
+constexpr uint8_t kPoison = 0xa5;
+
+size_t align(size_t n) { return (n + 127) / 128 * 128; }
+
+}  // namespace
+
+SessionMemory::SessionMemory(const Model& model, int32_t context_length) {
+  const ModelConfig& config = model.config();
+  const TextConfig& text = config.text;
+  size_t features = 0, embeds = 0;
+  int64_t ddr = 0;
+  const auto planned = [&](const Executable& executable) { ddr = std::max(ddr, executable.plan.ddr_bytes); };
+  const int32_t tile = config.tiling.tile_size, unit = model.patch_size() * config.tiling.pixel_shuffle;
+  for (const auto& [name, vision] : config.vision) {
+    const TileExecutables& full = model.tile(name, tile, tile);
+    planned(full.tower);
+    planned(full.projector);
+    const size_t grid = tile / vision.patch_size;
+    features = std::max(features, grid * grid * vision.hidden_size);
+    embeds = std::max(embeds, size_t(tile / unit) * (tile / unit) * text.hidden_size);
+  }
+  planned(model.text_layers(context_length, kPrefillChunk));
+  planned(model.text_layers(context_length, 1));
+  planned(model.text_head());
+  if (model.vrc()) planned(model.vrc()->executable());
+  fast_ = Arena(size_t(model.options().budget));
+  ddr_ = Arena(size_t(ddr));
+
+  const size_t sizes[] = {align(features * 4), align(embeds * 4), align(size_t(kPrefillChunk) * text.hidden_size * 4),
+                          align(size_t(kHeadRows) * text.vocab_size * 4), align(kPrefillChunk * 4)};
+  size_t total = 0, at = 0;
+  for (size_t b : sizes) total += b;
+  blocks_ = Arena(total);
+  uint8_t* starts[5];
+  for (int i = 0; i < 5; at += sizes[i++]) starts[i] = blocks_.data() + at;
+  features_ = reinterpret_cast<float*>(starts[0]);
+  embeds_ = reinterpret_cast<float*>(starts[1]);
+  hidden_ = reinterpret_cast<float*>(starts[2]);
+  logits_ = reinterpret_cast<float*>(starts[3]);
+  ids_ = reinterpret_cast<int32_t*>(starts[4]);
+
+  const int32_t capacity = (context_length + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock;
+  const size_t side = kv_cache_side_bytes(text.num_key_value_heads, text.head_dim, capacity, 16);
+  kv_ = Arena(2 * side * text.num_hidden_layers);
+  for (int32_t l = 0; l < text.num_hidden_layers; ++l) {
+    uint8_t* k = kv_.data() + 2 * side * l;
+    caches_.push_back({k, k + side, text.num_key_value_heads, text.head_dim, capacity, 16});
+  }
+
+  const int32_t half = text.head_dim / 2;
+  const size_t angles = size_t(context_length) * half;
+  rope_ = Arena(2 * angles * sizeof(float));
+  float* table = reinterpret_cast<float*>(rope_.data());
+  for (int32_t i = 0; i < half; ++i) {
+    const double frequency = std::pow(text.rope_theta, -2.0 * i / text.head_dim);
+    for (int32_t p = 0; p < context_length; ++p) {
+      table[size_t(p) * half + i] = float(std::cos(p * frequency));
+      table[angles + size_t(p) * half + i] = float(std::sin(p * frequency));
+    }
+  }
+}
+
+RunMemory SessionMemory::prepare(const Plan& plan) {
+  planned_peak_ = std::max(planned_peak_, plan.peak_bytes);
+  if (const int64_t end = std::min(budget(), planned_peak_); end > poisoned_) {
+    std::memset(fast_.data() + poisoned_, kPoison, size_t(end - poisoned_));
+    poisoned_ = end;
+  }
+  if (plan.ddr_bytes > ddr_bytes()) ddr_ = Arena(size_t(plan.ddr_bytes));
+  return {fast_.data(), ddr_.data()};
+}
+
+int64_t SessionMemory::measured_peak() const {
+  int64_t at = budget();
+  while (at > 0 && fast_.data()[at - 1] == (at > poisoned_ ? 0 : kPoison)) --at;
+  return int64_t(align(size_t(at)));
+}
+
+std::vector<DdrRange> SessionMemory::ddr_ranges() const {
+  std::vector<DdrRange> out;
+  for (const Arena* a : {&ddr_, &blocks_, &kv_, &rope_}) out.push_back({a->data(), a->bytes(), true});
+  return out;
+}
+
+}  // namespace hvl
