@@ -24,6 +24,7 @@ using namespace hvl;
 namespace {
 
 constexpr int64_t kMaxBytes = int64_t{2} << 30;  // of all operands of one measurement
+constexpr int64_t kMaxHeadDim = 256;
 // Every byte of every operand: 0.011 as a float, 1.06 as a half, 60 as a byte. No NaN and no subnormal, which would slow a machine down.
 constexpr int kFill = 0x3c;
 
@@ -180,7 +181,7 @@ Work silu_mul(const KernelTable& kernels, Shape& shape, Operands& operands) {
 
 Work rope(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const int32_t rows = shape.size("rows"), heads = shape.size("heads");
-  const auto head_dim = int32_t(shape.take("head_dim", 2, kAttentionMaxHeadDim)) / 2 * 2;
+  const auto head_dim = int32_t(shape.take("head_dim", 2, kMaxHeadDim)) / 2 * 2;
   float* x = operands.array<float>(int64_t(rows) * heads * head_dim);
   const float* weight = operands.array<float>(head_dim);
   const float* table = operands.array<float>(int64_t(rows) * head_dim / 2);
@@ -189,25 +190,44 @@ Work rope(const KernelTable& kernels, Shape& shape, Operands& operands) {
 
 Work kv_store(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const int32_t rows = shape.size("rows"), kv_heads = shape.size("kv_heads");
-  const auto head_dim = int32_t(shape.take("head_dim", 1, kAttentionMaxHeadDim));
+  const auto head_dim = int32_t(shape.take("head_dim", 1, kMaxHeadDim));
   const KvCache cache = kv_cache(operands, kv_heads, head_dim, rows, shape.one_of("bits", {16, 32}));
   const float* k = operands.array<float>(int64_t(rows) * kv_heads * head_dim);
   return launch(kernels.kv_store, KvStoreArgs{k, k, int64_t(kv_heads) * head_dim, rows, 0, cache}, kv_heads);
 }
 
 // Query rows are the last ones of `keys`.
-Work attention(const KernelTable& kernels, Shape& shape, Operands& operands) {
+Work attention(const KernelTable& kernels, Shape& shape, Operands& operands, int threads) {
   const int32_t rows = shape.size("rows"), heads = shape.size("heads"), kv_heads = shape.size("kv_heads", heads);
-  const auto head_dim = int32_t(shape.take("head_dim", 1, kAttentionMaxHeadDim));
+  const auto head_dim = int32_t(shape.take("head_dim", 1, kMaxHeadDim));
   const auto keys = int32_t(shape.take("keys", rows, 1 << 20));
   const bool causal = shape.one_of("causal", {0, 1}) != 0;
   if (heads % kv_heads != 0)
     fail(ErrorKind::kValue, "time_kernel('attention'): heads is ", heads, ": expected a multiple of kv_heads, ", kv_heads);
   const KvCache cache = kv_cache(operands, kv_heads, head_dim, keys, shape.one_of("bits", {16, 32}));
   const int64_t stride = int64_t(heads) * head_dim;
-  const float* q = operands.array<float>(rows * stride);
-  const AttentionArgs args{q, stride, operands.array<float>(rows * stride), stride, cache, rows, heads, keys - rows, keys, causal, 0.1f};
-  return launch(kernels.attention, args, attention_units(rows, heads));
+  AttentionArgs args{};
+  args.q = operands.array<float>(rows * stride);
+  args.out = operands.array<float>(rows * stride);
+  args.q_stride = args.out_stride = stride;
+  args.cache = cache;
+  args.rows = rows;
+  args.heads = heads;
+  args.position = keys - rows;
+  args.key_end = keys;
+  args.causal = causal;
+  args.first = args.last = true;
+  args.scale = 0.1f;
+  const int64_t scratch_bytes = attention_scratch_bytes(head_dim, cache.bits);
+  uint8_t* scratch = operands.array<uint8_t>(scratch_bytes * threads);
+  const auto run = [=, &kernels](ThreadPool& pool) {
+    pool.parallel_for_indexed(attention_units(rows, heads), [&](int thread, int32_t begin, int32_t end) {
+      AttentionArgs own = args;
+      own.scratch = scratch + thread * scratch_bytes;
+      kernels.attention(own, begin, end);
+    });
+  };
+  return {run};
 }
 
 Work embed(const KernelTable& kernels, Shape& shape, Operands& operands) {
@@ -335,11 +355,12 @@ Work cycle() {
   return {run, double(kRounds) * kAdditions};
 }
 
-Work make_work(const std::string& kind, const KernelTable& kernels, Shape& shape, Operands& operands) {
+Work make_work(const std::string& kind, const KernelTable& kernels, Shape& shape, Operands& operands, int threads) {
   if (kind == "launch") return launch_nothing();
   if (kind == "cycle") return cycle();
   if (kind == "read") return read_memory(shape, operands);
   if (kind == "copy") return copy_memory(shape, operands);
+  if (kind == "attention") return attention(kernels, shape, operands, threads);
 #define HVL_KIND(name) \
   if (kind == #name) return name(kernels, shape, operands);
   HVL_KIND(linear)
@@ -350,7 +371,6 @@ Work make_work(const std::string& kind, const KernelTable& kernels, Shape& shape
   HVL_KIND(silu_mul)
   HVL_KIND(rope)
   HVL_KIND(kv_store)
-  HVL_KIND(attention)
   HVL_KIND(embed)
   HVL_KIND(pixel_shuffle)
   HVL_KIND(patchify)
@@ -374,7 +394,7 @@ double time_kernel(const std::string& kind, int threads, int runs, double run_se
   if (!(run_seconds >= 0 && run_seconds <= 60)) fail(ErrorKind::kValue, "time_kernel: run_seconds is ", run_seconds, ": expected 0 to 60");
   Shape shape(kind, numbers);
   Operands operands;
-  const Work work = make_work(kind, kernel_table(selected_isa()), shape, operands);
+  const Work work = make_work(kind, kernel_table(selected_isa()), shape, operands, threads);
   shape.check_all_taken();
   py::gil_scoped_release release;
   ThreadPool pool(threads);
