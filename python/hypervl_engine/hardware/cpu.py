@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import logging
 import os
 import platform
@@ -72,8 +73,8 @@ def default_cpu_spec(threads: int) -> HardwareSpec:
 
 
 def calibration_path(threads: int, cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where the calibration of this machine, instruction set and number of threads is kept: a `HardwareSpec` as JSON."""
-    key = "|".join((_cpu_name(), str(_core.cpu_info()["isa"]), str(threads)))
+    """Where the calibration of this machine, instruction set, number of threads and engine is kept: a `HardwareSpec` as JSON."""
+    key = "|".join((cpu_name(), str(_core.cpu_info()["isa"]), str(threads), engine_version()))
     return cache_folder(cache_dir) / f"calibration-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
 
 
@@ -105,7 +106,17 @@ def _calibrated(threads: int, cache_dir: str | os.PathLike[str] | None) -> Hardw
 
 
 @functools.cache
-def _cpu_name() -> str:
+def engine_version() -> str:
+    """This package's version; "unknown" when it runs from a source tree."""
+    try:
+        return importlib.metadata.version("hypervl-engine")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@functools.cache
+def cpu_name() -> str:
+    """The processor's model as the system names it."""
     try:
         match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.MULTILINE)
     except OSError:
