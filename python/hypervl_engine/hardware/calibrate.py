@@ -101,7 +101,8 @@ class _Meter:
 def fit_rates(amounts: Sequence[Mapping[str, float]], cycles: Sequence[float]) -> dict[str, float]:
     """The rates for which sum(amount / rate) is closest to the cycles of each measurement, in relative terms.
 
-    Costs are not negative: what the times do not show gets a rate of `_FASTEST`. With few unknowns every choice of those that count is tried.
+    Costs are not negative: what the times do not show gets a rate of `_FASTEST`. The unknowns are few: every choice of those that count is
+    tried.
     """
     names = sorted({name for amount in amounts for name in amount})
     # Row i: what one cycle an element of each amount would be, as a share of the measured time.
@@ -127,7 +128,7 @@ def _linear(meter: _Meter) -> dict[str, float]:
     for weight_bits, activation_bits, group_size in itertools.product((4, 8), (16, 8), (128, 32)):
         tile = int(defaults[f"token_tile_a{activation_bits}"].value)
         for rows in _TILE_ROWS:
-            numbers = dict(rows=rows, outputs=outputs, inputs=inputs, weight_bits=weight_bits, activation_bits=activation_bits)
+            numbers = {"rows": rows, "outputs": outputs, "inputs": inputs, "weight_bits": weight_bits, "activation_bits": activation_bits}
             cycles.append(meter.cycles("linear", group_size=group_size, **numbers))
             weights = outputs * inputs
             amounts.append({
@@ -144,7 +145,7 @@ def _attention(meter: _Meter) -> dict[str, float]:
     for rows, heads, kv_heads, head_dim, keys, causal in (
         (192, 4, 4, 80, 192, 0), (320, 4, 4, 32, 320, 0), (96, 8, 4, 112, 96, 1), (96, 8, 4, 112, 700, 1), (1, 32, 16, 112, 900, 1)
     ):  # fmt: skip
-        numbers = dict(rows=rows, heads=heads * meter.threads, kv_heads=kv_heads * meter.threads, head_dim=head_dim, keys=keys)
+        numbers = {"rows": rows, "heads": heads * meter.threads, "kv_heads": kv_heads * meter.threads, "head_dim": head_dim, "keys": keys}
         cycles.append(meter.cycles("attention", causal=causal, bits=16 if causal else 32, **numbers))
         seen = rows * keys - causal * rows * (rows - 1) / 2
         pairs = seen * heads * meter.threads
@@ -202,7 +203,7 @@ def _memory(meter: _Meter) -> dict[str, float]:
     read = big / meter.seconds("read", bytes=big)
     outputs, inputs = 4096, 1536
     weight_bytes = outputs * inputs // 2 + outputs * inputs // 128 * 2
-    numbers = dict(rows=1, outputs=outputs, inputs=inputs, weight_bits=4, activation_bits=16)
+    numbers = {"rows": 1, "outputs": outputs, "inputs": inputs, "weight_bits": 4, "activation_bits": 16}
     streamed = weight_bytes / meter.seconds("linear", copies=big // weight_bytes, **numbers)
     cached = weight_bytes / meter.seconds("linear", **numbers)
     # Where arithmetic is what takes the time, the kernel says nothing about memory.
