@@ -1,0 +1,1 @@
+"""Experiments on memory and latency; README.md says how each is run."""

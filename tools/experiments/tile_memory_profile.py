@@ -1,0 +1,158 @@
+"""Peak memory and latency of encoding images, tiled and untiled, against their size: this engine, transformers and OpenVINO.
+
+python -m tools.experiments.tile_memory_profile            measures what is not there yet, then writes docs/tile_memory_profile.md and .svg
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.experiments.child import run_child
+from tools.experiments.machine import MIB, wait_until_quiet
+from tools.experiments.results import Record, ResultsFile
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BRANCHES = ("base", "large")
+TILE = 256  # the checkpoint's own
+TILED_IMAGES = (224, 512, 768, 1024, 1536, 2048, 3072, 4096)
+UNTILED_IMAGES = (224, 256, 512, 768, 1024, 1536, 2048)
+OTHER_TILES = (128, 192, 384, 512)
+OTHER_TILE_IMAGES = (224, 512, 1024, 2048)
+_MODULES = {"hypervl": "encode_hypervl", "torch": "encode_torch", "openvino": "encode_openvino"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured. tile: side in pixels; None: the whole image at once. attention: of transformers only."""
+
+    engine: str
+    precision: str
+    branch: str
+    image: int
+    tile: int | None = None
+    attention: str | None = None
+
+    @property
+    def record(self) -> Record:
+        return asdict(self)
+
+    @property
+    def label(self) -> str:
+        how = f"tile {self.tile}" if self.tile else "untiled"
+        return " ".join(filter(None, (self.engine, self.attention, self.precision, self.branch, f"{self.image}px", how)))
+
+
+def all_cases(every: bool) -> list[Case]:
+    """In the order they are measured: small images first within each part. every: other tile sides at all images too."""
+    cases = [Case("hypervl", p, b, i, TILE) for i in TILED_IMAGES for p in ("a16", "a8") for b in BRANCHES]
+    for i in UNTILED_IMAGES:
+        for b in BRANCHES:
+            cases += [Case("openvino", p, b, i) for p in ("bf16", "w8a8")]
+            cases += [Case("torch", "bf16", b, i, attention=a) for a in ("sdpa", "eager")]
+    cases += [Case("hypervl", p, b, i) for i in UNTILED_IMAGES for p in ("a16", "a8") for b in BRANCHES]
+    images = TILED_IMAGES if every else OTHER_TILE_IMAGES
+    return cases + [Case("hypervl", p, b, i, t) for i in images for t in OTHER_TILES for p in ("a16", "a8") for b in BRANCHES]
+
+
+def missing_packages(case: Case) -> list[str]:
+    """Packages a case needs that are not installed."""
+    needed = {"hypervl": ["hypervl_engine"], "torch": ["torch", "transformers"], "openvino": ["openvino", "nncf", "torch", "transformers"]}
+    return [name for name in needed[case.engine] if importlib.util.find_spec(name) is None]
+
+
+def wanted(case: Case, result: Record | None, redo: str | None) -> bool:
+    """Whether a case is (again) to be measured."""
+    if result is None or redo == "all":
+        return True
+    if redo == "failed":
+        return result["status"] in ("failed", "timeout", "memory")
+    return redo == "noisy" and bool(result.get("noisy"))
+
+
+def commit() -> str:
+    """The checkout's commit, with + where files differ from it; "unknown" without git."""
+    described = subprocess.run(["git", "describe", "--always", "--dirty=+", "--exclude=*"], cwd=REPOSITORY, capture_output=True, text=True)
+    return described.stdout.strip() or "unknown"
+
+
+def checkpoint_at(folder: Path, given: Path | None) -> Path:
+    """The checkpoint to use: `given`, or one of the published shape with random weights, made in `folder` when it is not there."""
+    if given is not None:
+        return given
+    made = folder / "hypervl-1.8b"
+    if not (made / "config.json").exists():
+        print(f"making a random checkpoint in {made}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "hypervl_engine", "convert", "--random", "hypervl-1.8b", str(made)], check=True)
+    return made
+
+
+def measure(case: Case, options: argparse.Namespace, checkpoint: Path) -> Record:
+    """Waits for a quiet machine and runs the case in a process of its own."""
+    arguments: dict[str, Any] = {**case.record, "checkpoint": str(checkpoint), "cache": str(options.folder)}
+    module = f"tools.experiments.{_MODULES[case.engine]}"
+    if case.engine == "openvino":
+        prepared = run_child(module, {**arguments, "prepare": True}, time_limit_s=1800)
+        if prepared["status"] != "ok":
+            return prepared
+    quiet = wait_until_quiet(options.quiet_wait)
+    when = {"when": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()), "commit": commit()}
+    return {**run_child(module, arguments, time_limit_s=options.time_limit), **quiet, **when}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, help="folder of the model (default: a random one of the 1.8B shape is made in --folder)")
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / "build" / "experiments", help="for results, models and the checkpoint")
+    parser.add_argument("--docs", type=Path, default=REPOSITORY / "docs", help="where the report goes")
+    parser.add_argument("--report", action="store_true", help="only write the report from the results that are there")
+    parser.add_argument("--fresh", action="store_true", help="forget all results first")
+    parser.add_argument("--redo", choices=("failed", "noisy", "all"), help="measure these again")
+    parser.add_argument("--only", default="", metavar="REGEX", help="only cases whose label (see --list) it is found in")
+    parser.add_argument("--every", action="store_true", help="other tile sides at all image sizes too (an hour more)")
+    parser.add_argument("--list", action="store_true", help="print the cases and what is there of them")
+    parser.add_argument("--time-limit", type=float, default=900, metavar="SECONDS", help="of one measurement")
+    parser.add_argument("--quiet-wait", type=float, default=60, metavar="SECONDS", help="the longest wait for a quiet machine, each time")
+    options = parser.parse_args()
+
+    results = ResultsFile(options.folder / "tile_memory_profile.jsonl", fresh=options.fresh)
+    cases = [case for case in all_cases(options.every) if re.search(options.only, case.label)]
+    if options.list:
+        for case in cases:
+            print(f"{case.label:45s} {(results.get(case.record) or {'status': '-'})['status']}")
+        return
+    if not options.report:
+        os.chdir(REPOSITORY)  # children find this package from here
+        checkpoint = checkpoint_at(options.folder, options.checkpoint)
+        for case in cases:
+            if not wanted(case, results.get(case.record), options.redo):
+                continue
+            if missing := missing_packages(case):
+                print(f"{case.label}: not installed: {', '.join(missing)}", file=sys.stderr)
+                continue
+            result = measure(case, options, checkpoint)
+            results.add(case.record, result)
+            print(f"{case.label}: {summary(result)}", file=sys.stderr, flush=True)
+    from tools.experiments.tile_memory_report import write_report
+
+    write_report(results, options.docs)
+
+
+def summary(result: Record) -> str:
+    """One line."""
+    if result["status"] != "ok":
+        return f"{result['status']}: {result.get('reason', '')}"
+    activations, peak = result["activation_bytes"] / MIB, result["peak_rss_bytes"] / MIB
+    return f"{result['latency_ms']:.0f} ms{' (noisy)' * result['noisy']}, activations {activations:.1f} MiB, peak {peak:.0f} MiB"
+
+
+if __name__ == "__main__":
+    main()
