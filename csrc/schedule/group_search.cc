@@ -16,17 +16,13 @@ constexpr size_t kMostSubsets = 4;          // buffers that must cross groups: u
 
 int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
-// Rows of a block: all of them, and about 1/2, 1/3, 1/4, 1/6, ... of them, in multiples of the quantum and of 16 where there are as many.
-std::vector<int32_t> candidate_blocks(int32_t rows, int32_t quantum) {
-  std::vector<int32_t> blocks = {rows};
-  for (int32_t parts = 2; parts <= rows; parts = std::max(parts + 1, parts * 7 / 5)) {
-    int32_t block = ceil_div(rows, parts);
-    block = ceil_div(block, quantum) * quantum;
+// Adds smaller blocks: about 1/2, 1/3, 1/4, 1/5, 1/7, ... of the rows, in multiples of the quantum and of 16 where there are as many.
+void add_blocks(int32_t rows, int32_t quantum, std::vector<int32_t>& blocks) {
+  for (int32_t parts = 2; blocks.back() > quantum; parts = std::max(parts + 1, parts * 7 / 5)) {
+    int32_t block = ceil_div(ceil_div(rows, parts), quantum) * quantum;
     if (const int32_t even = std::lcm(quantum, 16); block > 16) block = ceil_div(block, even) * even;
     if (block < blocks.back()) blocks.push_back(block);
-    if (block == quantum) break;
   }
-  return blocks;
 }
 
 }  // namespace
@@ -89,12 +85,17 @@ void GroupSearch::find_runs() {
     }
   }
   for (Run& run : runs_) {
-    int32_t quantum = 1;
     const int32_t rows = op_rows(program_, program_.ops[run.first_op]).max_rows;
-    for (int32_t o = run.first_op; o < run.first_op + run.op_count; ++o) {
-      quantum = int32_t(std::min<int64_t>(std::lcm<int64_t>(quantum, row_quantum(program_, program_.ops[o])), rows));
+    run.blocks = {rows};
+    // Blocks that every op of the run can take, then smaller ones for the groups without the coarsest ops.
+    std::vector<int32_t> quanta;
+    for (int32_t o = run.first_op; o < run.first_op + run.op_count; ++o) quanta.push_back(row_quantum(program_, program_.ops[o]));
+    while (!quanta.empty()) {
+      int64_t all = 1;
+      for (int32_t q : quanta) all = std::min<int64_t>(std::lcm<int64_t>(all, q), rows);
+      add_blocks(rows, int32_t(all), run.blocks);
+      std::erase(quanta, *std::max_element(quanta.begin(), quanta.end()));
     }
-    run.blocks = candidate_blocks(rows, quantum);
   }
 }
 
@@ -159,7 +160,9 @@ void GroupSearch::find_residents() {
 double GroupSearch::estimate(Plan& mock, int32_t o, int32_t block_rows, bool streams_kv, const PlanOp& blocks, int64_t slot_bytes) const {
   const Op& op = program_.ops[o];
   const Run& run = runs_[run_of_[o]];
-  const int32_t rows = op_rows(program_, op).max_rows, count = ceil_div(rows, block_rows), units = op_units(program_, op);
+  const int32_t rows = op_rows(program_, op).max_rows, count = ceil_div(rows, block_rows);
+  if (block_rows < rows && block_rows % row_quantum(program_, op) != 0) return kNever;
+  const int32_t units = op_units(program_, op);
   const int32_t unit_step = blocks.block_units > 0 ? blocks.block_units : units;
   double compute_s = 0, stream_s = 0, serial_s = 0;
   Step step;
@@ -360,13 +363,17 @@ void GroupSearch::use_residents(const std::vector<bool>& resident) {
   size_t most = 0;
   for (const Run& run : runs_) most = std::max(most, run.blocks.size());
   prefix_.assign(most * slots_.size(), std::vector<double>(program_.ops.size() + 1, 0));
+  blocked_.assign(most * slots_.size(), std::vector<int32_t>(program_.ops.size() + 1, 0));
   for (const Run& run : runs_) {
     const int32_t repeat = program_.sections[run.section].repeat;
     for (size_t c = 0; c < run.blocks.size(); ++c) {
       for (size_t s = 0; s < slots_.size(); ++s) {
         std::vector<double>& sum = prefix_[c * slots_.size() + s];
+        std::vector<int32_t>& blocked = blocked_[c * slots_.size() + s];
         for (int32_t o = run.first_op; o < run.first_op + run.op_count; ++o) {
-          sum[o + 1] = sum[o] + repeat * costs_[o].seconds[streams_kv(o)][c * slots_.size() + s];
+          const double seconds = costs_[o].seconds[streams_kv(o)][c * slots_.size() + s];
+          sum[o + 1] = sum[o] + (seconds < kNever ? repeat * seconds : 0);
+          blocked[o + 1] = blocked[o] + !(seconds < kNever);
         }
       }
     }
@@ -394,8 +401,8 @@ int64_t GroupSearch::least_bytes(size_t slot) {
     for (int32_t first = low_[last]; first <= last; ++first) {
       const std::vector<Option>& options = options_[pair(first, last)];
       for (size_t c = 0; c < options.size(); ++c) {
-        const std::vector<double>& sum = prefix_[c * slots_.size() + slot];
-        if (sum[last + 1] - sum[first] < kNever) least[last + 1] = std::min(least[last + 1], std::max(least[first], options[c].bytes));
+        const std::vector<int32_t>& blocked = blocked_[c * slots_.size() + slot];
+        if (blocked[last + 1] == blocked[first]) least[last + 1] = std::min(least[last + 1], std::max(least[first], options[c].bytes));
       }
     }
   }
@@ -417,7 +424,8 @@ bool GroupSearch::best(size_t slot, int64_t limit, Layout* layout) {
     for (int32_t first = low_[last]; first <= last; ++first) {
       const std::vector<Option>& options = options_[pair(first, last)];
       for (size_t c = 0; c < options.size(); ++c) {
-        if (options[c].bytes > free) continue;
+        const std::vector<int32_t>& blocked = blocked_[c * slots_.size() + slot];
+        if (options[c].bytes > free || blocked[last + 1] != blocked[first]) continue;
         const std::vector<double>& sum = prefix_[c * slots_.size() + slot];
         const double seconds = nodes[first].seconds + options[c].transfer_s + (sum[last + 1] - sum[first]);
         if (seconds < node.seconds) node = {seconds, first, uint32_t(c)};

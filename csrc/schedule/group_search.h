@@ -77,7 +77,9 @@ class GroupSearch {
 
   std::vector<bool> resident_;
   std::vector<std::vector<Option>> options_;      // by pair, then candidate
-  std::vector<std::vector<double>> prefix_;       // by candidate * slots + slot: seconds of ops before op o of its run
+  // By candidate * slots + slot: seconds of the ops before op o of its run, and how many of them cannot run so.
+  std::vector<std::vector<double>> prefix_;
+  std::vector<std::vector<int32_t>> blocked_;
   mutable std::vector<int64_t> change_;           // scratch of option(): what begins and ends at each op
 };
 
