@@ -32,7 +32,10 @@ _MODULES = {"hypervl": "encode_hypervl", "torch": "encode_torch", "openvino": "e
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured. tile: side in pixels; None: the whole image at once. attention: of transformers only."""
+    """What is measured. tile: side in pixels; None: the whole image at once. attention: of transformers only.
+
+    model: of this engine only: "tower", one vision branch with its projector, as others are measured; "full", the 1.8B model around it.
+    """
 
     engine: str
     precision: str
@@ -40,6 +43,7 @@ class Case:
     image: int
     tile: int | None = None
     attention: str | None = None
+    model: str = "tower"
 
     @property
     def record(self) -> Record:
@@ -48,7 +52,8 @@ class Case:
     @property
     def label(self) -> str:
         how = f"tile {self.tile}" if self.tile else "untiled"
-        return " ".join(filter(None, (self.engine, self.attention, self.precision, self.branch, f"{self.image}px", how)))
+        full = "full model" if self.model == "full" else None
+        return " ".join(filter(None, (self.engine, self.attention, self.precision, self.branch, f"{self.image}px", how, full)))
 
 
 def all_cases(every: bool) -> list[Case]:
@@ -59,6 +64,7 @@ def all_cases(every: bool) -> list[Case]:
             cases += [Case("openvino", p, b, i) for p in ("bf16", "w8a8")]
             cases += [Case("torch", "bf16", b, i, attention=a) for a in ("sdpa", "eager")]
     cases += [Case("hypervl", p, b, i) for i in UNTILED_IMAGES for p in ("a16", "a8") for b in BRANCHES]
+    cases += [Case("hypervl", "a8", "large", i, TILE, model="full") for i in (512, 2048)]
     images = TILED_IMAGES if every else OTHER_TILE_IMAGES
     return cases + [Case("hypervl", p, b, i, t) for i in images for t in OTHER_TILES for p in ("a16", "a8") for b in BRANCHES]
 
@@ -84,21 +90,17 @@ def commit() -> str:
     return described.stdout.strip() or "unknown"
 
 
-def checkpoint_at(folder: Path, given: Path | None) -> Path:
-    """The checkpoint to use: `given`, or one of the published shape with random weights, made in `folder` when it is not there."""
-    if given is not None:
-        return given
-    made = folder / "hypervl-1.8b"
-    if not (made / "config.json").exists():
-        print(f"making a random checkpoint in {made}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "hypervl_engine", "convert", "--random", "hypervl-1.8b", str(made)], check=True)
-    return made
-
-
-def measure(case: Case, options: argparse.Namespace, checkpoint: Path) -> Record:
+def measure(case: Case, options: argparse.Namespace) -> Record:
     """Waits for a quiet machine and runs the case in a process of its own."""
-    arguments: dict[str, Any] = {**case.record, "checkpoint": str(checkpoint), "cache": str(options.folder)}
+    arguments: dict[str, Any] = {**case.record, "cache": str(options.folder)}
     module = f"tools.experiments.{_MODULES[case.engine]}"
+    if case.engine == "hypervl":
+        from tools.experiments.checkpoints import full_checkpoint, tower_checkpoint
+
+        full = case.model == "full"
+        arguments["checkpoint"] = str(
+            tower_checkpoint(options.folder, case.branch) if not full else options.checkpoint or full_checkpoint(options.folder)
+        )
     if case.engine == "openvino":
         prepared = run_child(module, {**arguments, "prepare": True}, time_limit_s=1800)
         if prepared["status"] != "ok":
@@ -110,8 +112,8 @@ def measure(case: Case, options: argparse.Namespace, checkpoint: Path) -> Record
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, help="folder of the model (default: a random one of the 1.8B shape is made in --folder)")
-    parser.add_argument("--folder", type=Path, default=REPOSITORY / "build" / "experiments", help="for results, models and the checkpoint")
+    parser.add_argument("--checkpoint", type=Path, help="the full model's folder (default: one with random weights is made)")
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / "build" / "experiments", help="for results and models")
     parser.add_argument("--docs", type=Path, default=REPOSITORY / "docs", help="where the report goes")
     parser.add_argument("--report", action="store_true", help="only write the report from the results that are there")
     parser.add_argument("--fresh", action="store_true", help="forget all results first")
@@ -131,14 +133,13 @@ def main() -> None:
         return
     if not options.report:
         os.chdir(REPOSITORY)  # children find this package from here
-        checkpoint = checkpoint_at(options.folder, options.checkpoint)
         for case in cases:
             if not wanted(case, results.get(case.record), options.redo):
                 continue
             if missing := missing_packages(case):
                 print(f"{case.label}: not installed: {', '.join(missing)}", file=sys.stderr)
                 continue
-            result = measure(case, options, checkpoint)
+            result = measure(case, options)
             results.add(case.record, result)
             print(f"{case.label}: {summary(result)}", file=sys.stderr, flush=True)
     from tools.experiments.tile_memory_report import write_report
