@@ -19,9 +19,9 @@ def full_checkpoint(folder: Path, *, layers: int | None = None) -> Path:
 
 
 def tower_checkpoint(folder: Path, branch: str) -> Path:
-    """One vision branch of the published shape with its projector, and next to nothing else: the language model has one layer and 512 tokens.
+    """One vision branch of the published shape with its projector; the language model has one layer and 512 tokens.
 
-    So memory compares with that of engines which load a vision tower only.
+    So memory compares with that of engines which load a vision tower and nothing else.
     """
     return _made(folder / f"{_PRESET}-{branch}-tower", None, branch)
 
