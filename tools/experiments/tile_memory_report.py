@@ -90,33 +90,20 @@ def number(value: float) -> str:
 def tiled_table(measured: Measured) -> str:
     """Latency and memory of this engine with the default tile."""
     rows = []
-    for precision in ("a16", "a8"):
-        for branch in BRANCHES:
-            for image in TILED_IMAGES:
-                result = measured.get(Case("hypervl", precision, branch, image, TILE))
-                if result is None:
-                    continue
-                known = result["image_bytes"] + result["output_bytes"]
-                rows.append([
-                    branch, precision.upper(), f"{image}²", str(result["tiles"]), number(result["latency_ms"] / 1e3) + noise(result),
-                    number(result["latency_ms"] / result["tiles"]), number(result["activation_bytes"] / MIB), number(known / MIB),
-                    number(result["growth_bytes"] / MIB), number(result["peak_rss_bytes"] / MIB),
-                ])  # fmt: skip
-    return table(
-        [
-            "branch",
-            "precision",
-            "image",
-            "tiles",
-            "encode s",
-            "ms a tile",
-            "activations MiB",
-            "image and output MiB",
-            "RSS growth MiB",
-            "RSS MiB",
-        ],
-        rows,
-    )
+    for case in all_cases(False):
+        result = measured.get(case)
+        if case.engine != "hypervl" or case.tile != TILE or result is None:
+            continue
+        known = result["image_bytes"] + result["output_bytes"]
+        amounts = (result["activation_bytes"], known, result["growth_bytes"] - known, result["peak_rss_bytes"])
+        rows.append([
+            case.branch + (", full model" if case.model == "full" else ""), case.precision.upper(), f"{case.image}²", str(result["tiles"]),
+            number(result["latency_ms"] / 1e3) + noise(result), number(result["latency_ms"] / result["tiles"]),
+            *(number(amount / MIB) for amount in amounts),
+        ])  # fmt: skip
+    rows.sort(key=lambda row: (row[0], row[1]))  # stable: images stay in order
+    header = ["branch", "precision", "image", "tiles", "encode s", "ms a tile", "activations MiB", "image and output MiB"]
+    return table([*header, "other RSS growth MiB", "RSS MiB"], rows)
 
 
 def noise(result: Record) -> str:
@@ -135,10 +122,9 @@ def claims(measured: Measured) -> str:
             spread = max(activations) / min(activations) - 1
             images = [i for i in TILED_IMAGES if measured.get(Case("hypervl", precision, branch, i, TILE))]
             slope = exponent([i * i for i in images], [r["latency_ms"] for r in results])
-            rows.append([branch, precision.upper(), f"{spread:.2%}", f"{slope:.3f}"])
-    return table(
-        ["branch", "precision", "spread of peak activation memory (asked: ≤ 2 %)", "exponent of latency against pixels (≤ 1.05)"], rows
-    )
+            rows.append([branch, precision.upper(), f"{images[0]}² to {images[-1]}²", f"{spread:.2%}", f"{slope:.3f}"])
+    header = ["branch", "precision", "images", "spread of peak activation memory (asked: ≤ 2 %)", "exponent of latency in pixels (≤ 1.05)"]
+    return table(header, rows)
 
 
 def untiled_table(measured: Measured, quantity: str) -> str:
@@ -193,11 +179,13 @@ def tile_sides_table(measured: Measured) -> str:
             for image in images:
                 results = [measured.get(Case("hypervl", precision, branch, image, side)) for side in sides]
                 if sum(r is not None for r in results) > 1:
-                    cells = [
-                        f"{number(r['latency_ms'] / 1e3)}, {number(r['activation_bytes'] / MIB)}" if r else "not measured" for r in results
-                    ]
+                    cells = [time_and_memory(r) if r else "not measured" for r in results]
                     rows.append([branch, precision.upper(), f"{image}²", *cells])
     return table(["branch", "precision", "image", *(f"tile {side}" for side in sides)], rows)
+
+
+def time_and_memory(result: Record) -> str:
+    return f"{number(result['latency_ms'] / 1e3)}, {number(result['activation_bytes'] / MIB)}"
 
 
 def conditions(measured: Measured) -> str:
@@ -248,17 +236,18 @@ def write_report(results: ResultsFile, folder: Path) -> None:
 _EXPLANATION = """\
 Written by `python -m tools.experiments.tile_memory_profile`. Random weights of the published shapes; square images of random pixels.
 
-- **Compared**: the vision tower from pixels (patches, for OpenVINO) to its last layer norm; for hypervl that is `encode_ms` of
-  the session's stats, projector and resizing not included. hypervl computes W8A16 ("A16") or W8A8 ("A8"); A16 stands beside bf16,
-  A8 beside W8A8.
-- **Activations**: for hypervl the session's planned memory (the fast arena of the default budget, the arena in DDR, and the
-  session's blocks); for others how far resident memory grows during the first pass of the loaded and (transformers) warmed-up model. hypervl's
-  growth is given too: it includes the decoded image and the embeddings returned, which grow with the image by themselves and are counted
-  beside; pages of the arena that are never touched do not appear in it.
-- **Whole process**: peak resident memory during that pass, loading left aside: weights, libraries and Python included. hypervl's
-  weights are a mapped file with one branch, its projector, and a language model of one layer; OpenVINO maps its own too.
+- **Compared**: the vision tower from pixels (patches, for OpenVINO) to its last layer norm; for hypervl that is `encode_ms` of the session's
+  stats, projector and resizing not included. hypervl computes W8A16 ("A16") or W8A8 ("A8"); A16 stands beside bf16, A8 beside W8A8.
+- **Activations**: for hypervl the session's planned memory (the fast arena of the default budget, the arena in DDR, the session's blocks);
+  for others how far resident memory grows during the first pass of the loaded model (transformers: after a small image). hypervl's growth is
+  given too, less the image and the embeddings returned, which grow with the image by themselves and are counted beside; pages that are
+  never touched are not in it.
+- **Whole process**: peak resident memory during that pass, loading left aside: weights, libraries and Python included. hypervl's weights are
+  a mapped file with one branch, its projector, and a language model of one layer ("full model": all of the 1.8B model); OpenVINO maps its
+  own.
 - *Extrapolated* figures come from c1·n + c2·n² (memory: c0 beside) fitted to the measurements, n pixels.
-- "skipped": eager attention's score matrices would not fit in memory; "memory", "timeout": stopped before the machine swapped, or at the limit.
+- "skipped": eager attention's score matrices would not fit in memory. "memory": stopped before the machine ran out of it. "timeout": stopped
+  at the time limit.
 """
 
 
@@ -279,9 +268,8 @@ def plot(measured: Measured, path: Path) -> None:
             for label, curve, width in lines:
                 if curve is None:
                     continue
-                drawn = axis.plot(
-                    curve.sides, [curve.points[s] * unit for s in curve.sides], "o-", markersize=3, linewidth=width, label=label
-                )
+                values = [curve.points[s] * unit for s in curve.sides]
+                drawn = axis.plot(curve.sides, values, "o-", markersize=3, linewidth=width, label=label)
                 beyond = [curve.sides[-1], *(s for s in TILED_IMAGES if s > curve.sides[-1])]
                 axis.plot(beyond, [curve.at(s) * unit for s in beyond], "--", linewidth=width, color=drawn[0].get_color())
             axis.set(xscale="log", yscale="log", title=f"{branch}: {name}, {'s' if row == 0 else 'MiB'}")
