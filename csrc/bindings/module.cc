@@ -83,5 +83,7 @@ PYBIND11_MODULE(_core, m) {
   bind_weights(m);
   bind_model(m);
   bind_spec(m);
+  bind_plan(m);
+  bind_plan(m);
   bind_microbenchmark(m);
 }

@@ -6,15 +6,21 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
+#include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 #include "csrc/base/error.h"
+#include "csrc/base/hash.h"
 #include "csrc/bindings/bindings.h"
+#include "csrc/model/model.h"
+#include "csrc/schedule/access.h"
 #include "csrc/schedule/scheduler.h"
+#include "kernels/kv_store/kv_store.h"
 
 namespace py = pybind11;
 using namespace hvl;
@@ -144,6 +150,60 @@ Plan plan_made(const Program& program, const py::dict& spec, const std::optional
   return make_plan(program, machine, budget.value_or(machine.budget()));
 }
 
+// Bytes of the KV caches that the runs of a Program share: one for each repetition of the section that uses a state.
+int64_t state_bytes(const Program& program) {
+  std::vector<int64_t> bytes(program.states.size(), 0);
+  for (size_t o = 0; o < program.ops.size(); ++o) {
+    const StateId id = program.ops[o].state;
+    if (id == kNone) continue;
+    const StateShape& s = program.states[id];
+    bytes[id] = int64_t(2 * kv_cache_side_bytes(s.kv_heads, s.head_dim, s.capacity, s.bits)) * section_of(program, int32_t(o)).repeat;
+  }
+  return std::accumulate(bytes.begin(), bytes.end(), int64_t(0));
+}
+
+// Of the buffers that the caller of a run provides, by name.
+std::map<std::string, int64_t> bound_bytes(const Program& program) {
+  std::map<std::string, int64_t> bytes;
+  for (const Buffer& b : program.buffers) {
+    if (b.space == Space::kBound) bytes[b.name] = int64_t(b.bytes());
+  }
+  return bytes;
+}
+
+// What an image of tiles of these sizes runs, in order, with the plans the model itself uses: (stage, Program, plan).
+py::list model_programs(const Model& model, const std::string& branch, const std::vector<std::pair<int32_t, int32_t>>& tiles,
+                        int32_t context_length) {
+  py::list out;
+  const auto add = [&](const std::string& stage, const Executable& executable) {
+    out.append(py::make_tuple(stage, std::make_shared<Program>(executable.program), plan_dict(executable.plan)));
+  };
+  if (model.vrc()) add("vrc", model.vrc()->executable());
+  for (const auto& [height, width] : tiles) {
+    const std::string size = std::to_string(height) + "x" + std::to_string(width);
+    const TileExecutables& tile = model.tile(branch, height, width);
+    add("tile " + size, tile.tower);
+    add("projector " + size, tile.projector);
+  }
+  add("prefill", model.text_layers(context_length, kPrefillChunk));
+  add("decode", model.text_layers(context_length, 1));
+  add("head", model.text_head());
+  return out;
+}
+
+// Tells checkpoints apart: the config, and every tensor's name, shape and some of its bytes (all of them are checked when a file is
+// loaded).
+std::string model_fingerprint(const Model& model) {
+  std::string text = model.weights().config_json();
+  for (const StoredTensor& t : model.weights().tensors()) {
+    text += t.name + "|" + t.dtype;
+    for (int64_t side : t.shape) text += " " + std::to_string(side);
+    const size_t piece = std::min<size_t>(t.bytes, 256);
+    for (size_t at : {size_t(0), (t.bytes - piece) / 2, t.bytes - piece}) text.append(reinterpret_cast<const char*>(t.data) + at, piece);
+  }
+  return hex16(hash64(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
+}
+
 }  // namespace
 
 std::string hex16(uint64_t value) {
@@ -165,7 +225,7 @@ Plan plan_parsed(const py::dict& values) {
 }
 
 Plan plan_from(const py::dict& values, const Program& program) {
-  const Plan plan = plan_parsed(values);
+  Plan plan = plan_parsed(values);
   if (plan.program != program_hash(program)) {
     fail(ErrorKind::kValue, "the plan was made for another program than ", program.name, " (", hex16(plan.program), ", not ",
          hex16(program_hash(program)), "): plan again");
@@ -176,10 +236,13 @@ Plan plan_from(const py::dict& values, const Program& program) {
 
 void bind_plan(py::module_& m) {
   m.attr("PLAN_VERSION") = kPlanVersion;
+  m.attr("PREFILL_CHUNK") = kPrefillChunk;
 
   py::class_<Program, std::shared_ptr<Program>>(m, "Program")
       .def_readonly("name", &Program::name)
-      .def_property_readonly("hash", [](const Program& program) { return hex16(program_hash(program)); });
+      .def_property_readonly("hash", [](const Program& program) { return hex16(program_hash(program)); })
+      .def_property_readonly("state_bytes", &state_bytes)
+      .def_property_readonly("bound_bytes", &bound_bytes);
 
   m.def(
       "make_plan",
@@ -200,5 +263,15 @@ void bind_plan(py::module_& m) {
       "plan_hash", [](const Program& program, const py::dict& plan) { return hex16(plan_hash(plan_from(plan, program))); },
       py::arg("program"), py::arg("plan"));
   m.def("describe_plan", &describe_plan, py::arg("program"), py::arg("plan"), py::arg("spec"), py::kw_only(), py::arg("rows") = py::none(),
-        py::arg("position") = py::none(), py::arg("events") = false);
+        py::arg("position") = py::none(), py::arg("events") = 0);
+  m.def("model_programs", &model_programs, py::arg("model"), py::arg("branch"), py::arg("tiles"), py::arg("context_length"));
+  m.def("model_fingerprint", &model_fingerprint, py::arg("model"));
+  m.def(
+      "tile_sizes",
+      [](const Model& model, int32_t height, int32_t width, double scale) {
+        std::vector<std::pair<int32_t, int32_t>> sizes;
+        for (const Tile& tile : model.layout(height, width, scale).tiles) sizes.emplace_back(tile.height, tile.width);
+        return sizes;
+      },
+      py::arg("model"), py::arg("height"), py::arg("width"), py::arg("scale"));
 }

@@ -10,13 +10,12 @@
 #include "csrc/bindings/plan.h"
 #include "csrc/schedule/access.h"
 #include "csrc/schedule/steps.h"
+#include "kernels/linear/linear.h"
 
 namespace py = pybind11;
 using namespace hvl;
 
 namespace {
-
-constexpr int32_t kLinearBlock = 32;  // outputs of one unit of a linear op (csrc/schedule/steps.h)
 
 const char* kind_name(OpKind kind) {
   static constexpr const char* kNames[] = {"embed",    "norm",          "quantize",      "quantize_i16", "linear",        "activation",
@@ -117,7 +116,7 @@ void add_loops(py::dict& d, const Program& program, const Plan& plan, int32_t o,
   int32_t n = op.out == kNone ? program.buffers[op.in[0]].cols : program.buffers[op.out].cols, block_n = n, k = 0;
   if (op.kind == OpKind::kLinear) {
     k = program.buffers[op.in[0]].cols;
-    if (blocks.block_units > 0) block_n = std::min(n, blocks.block_units * kLinearBlock);
+    if (blocks.block_units > 0) block_n = std::min(n, blocks.block_units * kLinearRowBlock);
   } else if (op.kind == OpKind::kAttention) {
     k = op.state == kNone ? used : run.position + used;  // keys
     if (blocks.block_units > 0) block_n = std::min(n, blocks.block_units * (n / op.i[2]));
@@ -262,7 +261,7 @@ py::list event_list(const Program& program, const std::vector<TraceEvent>& event
 }
 
 py::dict describe_plan(const Program& program, const py::dict& plan_values, const py::dict& spec_values, std::optional<int32_t> rows,
-                       std::optional<int32_t> position, bool with_events) {
+                       std::optional<int32_t> position, int32_t repetitions) {
   const Plan plan = plan_from(plan_values, program);
   const HardwareSpec spec = spec_from(spec_values);
   if (spec.name != plan.spec || spec.staged != plan.staged) {
@@ -275,7 +274,7 @@ py::dict describe_plan(const Program& program, const py::dict& plan_values, cons
          run.rows, " and ", run.position);
   }
   std::vector<TraceEvent> events;
-  const PlanCost cost = simulate(program, plan, spec, run, with_events ? &events : nullptr, 1);
+  const PlanCost cost = simulate(program, plan, spec, run, repetitions > 0 ? &events : nullptr, repetitions);
   const std::vector<Allocation> memory = allocations(program, plan);
   const Names names(program);
 
@@ -303,6 +302,6 @@ py::dict describe_plan(const Program& program, const py::dict& plan_values, cons
   d["bytes_in"] = cost.bytes_in;
   d["bytes_out"] = cost.bytes_out;
   d["transfers"] = cost.transfers;
-  if (with_events) d["events"] = event_list(program, events);
+  if (repetitions > 0) d["events"] = event_list(program, events);
   return d;
 }

@@ -150,7 +150,7 @@ def _map(body: list[str], report: dict[str, Any], events: Sequence[_Event], end:
     body.append(f'<rect x="{_LEFT}" y="{y:.1f}" width="{_PLOT}" height="{_MAP_HEIGHT}" fill="#fafafa" stroke="#888888"/>')
     for tick in _ticks(top):
         body.append(f'<line x1="{_LEFT - 4}" x2="{_LEFT + _PLOT}" y1="{at(tick):.1f}" y2="{at(tick):.1f}" stroke="#e3e3e3"/>')
-        body.append(_text(_LEFT - 8, at(tick) + 4, _size(tick), size=11, anchor="end"))
+        body.append(_text(_LEFT - 8, at(tick) + 4, size_text(tick), size=11, anchor="end"))
     middle = y + _MAP_HEIGHT / 2
     body.append(_text(20, middle, "offset in fast memory", size=12, anchor="middle", turn=True))
 
@@ -166,7 +166,7 @@ def _map(body: list[str], report: dict[str, Any], events: Sequence[_Event], end:
             f'<line x1="{_LEFT}" x2="{_LEFT + _PLOT}" y1="{at(value):.1f}" y2="{at(value):.1f}" stroke="{colour}" stroke-dasharray="6 4"/>'
         )
         below = at(value) - y < 16  # inside the plot: above the line where there is room
-        label = f"{name} {_size(value)}"
+        label = f"{name} {size_text(value)}"
         body.append(_text(_LEFT + _PLOT - 6, at(value) + (13 if below else -4), label, size=12, anchor="end", fill=colour))
 
 
@@ -191,7 +191,7 @@ def _allocation(
     body: list[str], report: dict[str, Any], index: int, a: dict[str, Any], times: Sequence[tuple[float, float]], end: float, at: Any
 ) -> None:
     colour = _MEMORY_COLOURS[a["kind"]]
-    tip = f"{a['name']} ({a['kind']}): {_size(a['bytes'])} at {_size(a['offset'])}, ops {a['first_op']} to {a['last_op']}"
+    tip = f"{a['name']} ({a['kind']}): {size_text(a['bytes'])} at {size_text(a['offset'])}, ops {a['first_op']} to {a['last_op']}"
     y0, y1 = at(a["offset"] + a["bytes"]), at(a["offset"])
     body.append(f'<g data-allocation="{index}"><title>{escape(tip)}</title>')
     for begin, until in times:
@@ -207,7 +207,7 @@ def _allocation(
     body.append("</g>")
     if times:
         begin, until = max(times, key=lambda t: t[1] - t[0])
-        width, label = _x(until, end) - _x(begin, end), f"{a['name']} {_size(a['bytes'])}"
+        width, label = _x(until, end) - _x(begin, end), f"{a['name']} {size_text(a['bytes'])}"
         for text in (label, a["name"]):
             if 6.0 * len(text) + 8 <= width and y1 - y0 >= 12:
                 body.append(_text(_x(begin, end) + 4, (y0 + y1) / 2 + 4, text, size=11, fill="#111111"))
@@ -224,7 +224,7 @@ def _gantt(body: list[str], events: Sequence[_Event], end: float, y: float) -> f
             colour = _OP_COLOURS.get(event["kind"] if lane == "compute" else lane, _OP_COLOURS["other"])
             tip = f"{event['kind']} {event['name']}: {(run.end - run.begin) / 1e3:.3f} ms, block {event['block']}"
             if lane != "compute":
-                tip = f"{lane} for {tip}, {_size(event['bytes'])}"
+                tip = f"{lane} for {tip}, {size_text(event['bytes'])}"
             x0, x1 = _x(run.begin, end), _x(run.end, end)
             body.append(
                 f'<rect x="{x0:.2f}" y="{y + 2:.1f}" width="{max(x1 - x0, 0.2):.2f}" height="{_LANE_HEIGHT - 4}" fill="{colour}">'
@@ -279,7 +279,7 @@ def _ticks(top: float, binary: bool = True) -> list[float]:
     return [round(i * step, 9) for i in range(int(top / step) + 1)]
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
     """Bytes in binary units."""
     for unit, scale in (("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= scale:
