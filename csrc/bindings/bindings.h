@@ -9,7 +9,6 @@ void bind_weights(pybind11::module_& m);
 void bind_model(pybind11::module_& m);
 void bind_spec(pybind11::module_& m);
 void bind_plan(pybind11::module_& m);
-void bind_plan(pybind11::module_& m);
 void bind_microbenchmark(pybind11::module_& m);
 
 // config.json's content, already validated by hypervl_engine.config, as the model code takes it.

@@ -84,6 +84,5 @@ PYBIND11_MODULE(_core, m) {
   bind_model(m);
   bind_spec(m);
   bind_plan(m);
-  bind_plan(m);
   bind_microbenchmark(m);
 }
