@@ -1,4 +1,4 @@
-// The test-only extension module: every kernel's variants, callable with numpy arrays, and Plans.
+// The test-only extension module: every kernel's variants, callable with numpy arrays, the scheduler, and threads.
 #include <pybind11/pybind11.h>
 
 namespace py = pybind11;
@@ -8,11 +8,11 @@ namespace py = pybind11;
 
 #define HVL_DECLARE_BIND(folder) void bind_##folder(py::module_& m);
 HVL_TESTED_FOLDERS(HVL_DECLARE_BIND)
-void bind_program(py::module_& m);
+void bind_schedule(py::module_& m);
 void bind_threads(py::module_& m);
 
 PYBIND11_MODULE(_testing, m) {
-  bind_program(m);
+  bind_schedule(m);
   bind_threads(m);
 #define HVL_BIND(folder) bind_##folder(m);
   HVL_TESTED_FOLDERS(HVL_BIND)
