@@ -236,18 +236,19 @@ def write_report(results: ResultsFile, folder: Path) -> None:
 _EXPLANATION = """\
 Written by `python -m tools.experiments.tile_memory_profile`. Random weights of the published shapes; square images of random pixels.
 
-- **Compared**: the vision tower from pixels (patches, for OpenVINO) to its last layer norm; for hypervl that is `encode_ms` of the session's
-  stats, projector and resizing not included. hypervl computes W8A16 ("A16") or W8A8 ("A8"); A16 stands beside bf16, A8 beside W8A8.
+- **Compared**: the vision tower from pixels (patches, for OpenVINO) to its last layer norm; for hypervl that is `encode_ms` of the
+  session's stats, projector and resizing not included. hypervl computes W8A16 ("A16") or W8A8 ("A8"); A16 stands beside bf16, A8 beside
+  W8A8.
 - **Activations**: for hypervl the session's planned memory (the fast arena of the default budget, the arena in DDR, the session's blocks);
-  for others how far resident memory grows during the first pass of the loaded model (transformers: after a small image). hypervl's growth is
-  given too, less the image and the embeddings returned, which grow with the image by themselves and are counted beside; pages that are
+  for others how far resident memory grows during the first pass of the loaded model (transformers: after a small image). hypervl's growth
+  is given too, less the image and the embeddings returned, which grow with the image by themselves and are counted beside; pages that are
   never touched are not in it.
-- **Whole process**: peak resident memory during that pass, loading left aside: weights, libraries and Python included. hypervl's weights are
-  a mapped file with one branch, its projector, and a language model of one layer ("full model": all of the 1.8B model); OpenVINO maps its
-  own.
+- **Whole process**: peak resident memory during that pass, loading left aside: weights, libraries and Python included. hypervl's weights
+  are a mapped file with one branch, its projector, and a language model of one layer ("full model": all of the 1.8B model); OpenVINO maps
+  its own.
 - *Extrapolated* figures come from c1·n + c2·n² (memory: c0 beside) fitted to the measurements, n pixels.
-- "skipped": eager attention's score matrices would not fit in memory. "memory": stopped before the machine ran out of it. "timeout": stopped
-  at the time limit.
+- "skipped": eager attention's score matrices would not fit in memory. "memory": stopped before the machine ran out of it. "timeout":
+  stopped at the time limit.
 """
 
 
