@@ -200,7 +200,7 @@ class Simulation {
  private:
   // The next streaming step: `ahead` stands on it.
   struct Stream {
-    bool valid = false, asked = false, may_prefetch = false;
+    bool valid = false, asked = false, may_prefetch = false, both = false;
     int64_t index = 0;
     ListSize size;
     double ready_s = 0;
@@ -218,7 +218,9 @@ class Simulation {
     for (; !ahead.done(); ahead.next(), ++ahead_index_) {
       const TransferList list = streamed(program_, plan_, ahead.step(), run_);
       if (list.count == 0) continue;
-      stream_ = {true, false, may_prefetch(program_, ahead.step()), ahead_index_, size_of(list), 0};
+      const Transfer& last = list.items[list.count - 1];
+      const bool both = last.fast_offset + last.bytes() > plan_.ring_slot_bytes;
+      stream_ = {true, false, may_prefetch(program_, ahead.step()), both, ahead_index_, size_of(list), 0};
       return;
     }
   }
@@ -241,20 +243,17 @@ class Simulation {
     if (const ListSize loads = size_of(loads_before(program_, plan_, step, run_)); loads.items > 0) {
       now_ = transfer(step, loads, now_, false);
     }
-    bool streams = false, own_slot = true;
     if (stream_.valid && stream_.index == index_) {
-      streams = true;
-      own_slot = stream_.size.bytes <= plan_.ring_slot_bytes;
       now_ = std::max(now_, stream_.asked ? stream_.ready_s : transfer(step, stream_.size, now_, false));
+      const bool both = stream_.both;
       ahead.next();
       ++ahead_index_;
       find_stream(ahead);
-    }
-    // Fetched while this step runs, when it finds a slot that the step does not use.
-    const bool fits = !streams || (own_slot && stream_.size.bytes <= plan_.ring_slot_bytes);
-    if (stream_.valid && !stream_.asked && stream_.may_prefetch && fits) {
-      stream_.asked = true;
-      stream_.ready_s = transfer(ahead.step(), stream_.size, now_, false);
+      // Fetched while this step runs, when each of the two has a slot of its own.
+      if (stream_.valid && stream_.may_prefetch && !stream_.both && !both) {
+        stream_.asked = true;
+        stream_.ready_s = transfer(ahead.step(), stream_.size, now_, false);
+      }
     }
     const double seconds = step_seconds(program_, plan_, spec_, step);
     if (events_ && step.repetition < max_repetitions_) events_->push_back({false, false, step, now_, seconds, 0, 0});
