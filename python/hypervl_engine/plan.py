@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core
 from .errors import CheckpointError
 from .hardware import HardwareSpec, load_spec
+from .hardware.cpu import engine_version
 from .hardware.spec import read_json
 
 if TYPE_CHECKING:
@@ -307,14 +307,6 @@ class _Layout:
             "visual_embeddings": embeds,
         }
         return Plan(file, programs, memory, dict(self.image))
-
-
-def engine_version() -> str:
-    """The installed package's version."""
-    try:
-        return importlib.metadata.version("hypervl-engine")
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree
-        return "not installed"
 
 
 def parse_bytes(value: int | str, name: str) -> int:

@@ -64,6 +64,17 @@ class Stream(Iterator[str]):
         self._work: Generator[str, None, Result] | None = work
         self._call, self._done = call, done
         self._result: Result | None = None
+        self._recording = False
+        self.trace: list[tuple[str, list[_core.Event]]] = []
+
+    def record(self) -> None:
+        """From here on every kernel step and transfer is timed, which costs a little; at the end `trace` has them.
+
+        trace: (name of a Program, its events) of each run in order, as `hypervl_engine.trace` takes them.
+        """
+        if self._call.session is not None:
+            self._call.session.start_trace()
+            self._recording = True
 
     def __next__(self) -> str:
         if self._work is None:
@@ -101,6 +112,8 @@ class Stream(Iterator[str]):
     def _end(self) -> None:
         if self._work is not None:
             self._work = None
+            if self._recording and self._call.session is not None:
+                self.trace = self._call.session.take_trace()
             self._done(self._call, self._result is not None)
 
     def __enter__(self) -> Stream:
