@@ -1,6 +1,7 @@
 #include "csrc/model/session_memory.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -80,9 +81,17 @@ RunMemory SessionMemory::prepare(const Plan& plan) {
 }
 
 int64_t SessionMemory::measured_peak() const {
-  int64_t at = budget();
-  while (at > 0 && fast_.data()[at - 1] == (at > poisoned_ ? 0 : kPoison)) --at;
-  return int64_t(align(size_t(at)));
+  const auto top = [this](int64_t from, int64_t to, int value) {  // the end of what differs from `value`
+    std::array<uint8_t, 4096> untouched;
+    untouched.fill(uint8_t(value));
+    while (to - from >= int64_t(untouched.size()) && std::memcmp(fast_.data() + to - untouched.size(), untouched.data(), untouched.size()) == 0) {
+      to -= untouched.size();
+    }
+    while (to > from && fast_.data()[to - 1] == value) --to;
+    return to;
+  };
+  const int64_t beyond = top(poisoned_, budget(), 0);
+  return int64_t(align(size_t(beyond > poisoned_ ? beyond : top(0, poisoned_, kPoison))));
 }
 
 std::vector<DdrRange> SessionMemory::ddr_ranges() const {

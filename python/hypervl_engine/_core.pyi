@@ -1,7 +1,7 @@
 """The compiled engine. Plain objects over C++; the public API is `hypervl_engine.engine`."""
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,25 @@ class SampledToken(TypedDict):
     id: int
     logprob: float
     top_logprobs: list[tuple[int, float]]  # as many as asked for, best first
+
+class Event(TypedDict):
+    """A kernel step, or a list of transfers for it; times are microseconds from the start of the run."""
+
+    track: Literal["compute", "transfer"]
+    store: bool  # a transfer from fast memory to DDR
+    op: int  # of the Program
+    kind: str
+    name: str  # of the weights, else of the output
+    section: str
+    repetition: int
+    block: int
+    rows: tuple[int, int]  # begin, end
+    units: tuple[int, int]  # linear: blocks of 32 outputs; attention: K/V heads
+    keys: tuple[int, int]  # attention
+    start_us: float
+    duration_us: float
+    bytes: int
+    transfers: int
 
 def cpu_info() -> dict[str, Any]:
     """`features` (list of str), `isa` (the one in use), `available` (list), `threads` (of the machine), `variants` (kernel ->
@@ -77,10 +96,20 @@ class Model:
         weights: WeightStore,
         *,
         threads: int,
+        spec: dict[str, Any],
         activation_bits: int = 16,
         valid_vocab_size: int = 0,
+        budget: int = 0,
+        plans: list[dict[str, Any]] = ...,
     ) -> None:
-        """`config` is config.json's content, validated. `valid_vocab_size`: ids from there on are never sampled (0: all may be)."""
+        """`config` is config.json's content, validated. `valid_vocab_size`: ids from there on are never sampled (0: all may be). `spec`:
+        HardwareSpec.values(); `budget`: bytes of fast memory (0: what the spec has); `plans`: used for the Programs they were made for.
+        MemoryError naming the smallest budget that works when a Program of a full tile does not fit."""
+    @property
+    def budget(self) -> int:
+        """Bytes of fast memory."""
+    def plan_text(self, context_length: int) -> None:
+        """Plans prefill and decode. MemoryError naming the smallest budget that works."""
     @property
     def threads(self) -> int: ...
     @property
@@ -136,8 +165,18 @@ class Session:
     ) -> SampledToken: ...
     def stats(self) -> dict[str, Any]:
         """Since the last `reset_stats`: vrc_ms, preprocess_ms, encode_ms, project_ms, prefill_ms, decode_ms, tiles, visual_tokens,
-        prefill_tokens, decode_tokens; and arena_bytes, kv_cache_bytes."""
+        prefill_tokens, decode_tokens, transferred_in_bytes, transferred_out_bytes. Since the session was made: fast_peak_bytes (measured),
+        fast_planned_bytes. And fast_budget_bytes, ddr_bytes, block_bytes (features, embeddings, hidden states, logits), arena_bytes (planned
+        fast, DDR and blocks: all activations), kv_cache_bytes, image_bytes (resized pixels)."""
     def reset_stats(self) -> None: ...
+    def start_trace(self) -> None:
+        """Every kernel step and transfer is timed from now on, which costs a little."""
+    def take_trace(self) -> list[tuple[str, list[Event]]]:
+        """What ran since start_trace: name of each Program and its events, times from the start of its run. Ends the trace."""
+    def set_eager_transfers(self, eager: bool) -> None:
+        """For tests, device "cpu-staged": copies when a transfer starts instead of when it is waited for. Same results, if plans are right."""
+    def protect_ddr(self, protect: bool) -> None:
+        """For tests, device "cpu-staged": a kernel that touches DDR faults."""
 
 def quantize_groups(
     weight: NDArray[np.float32], bits: int, group_size: int, search: bool = True
@@ -147,3 +186,70 @@ def quantize_groups(
 PACK_VERSION: int
 
 def hash64(data: NDArray[np.uint8]) -> int: ...
+
+SPEC_FIGURES: tuple[str, ...]
+"""Names of the figures of csrc/schedule/hardware_spec.h, in its order."""
+PLAN_VERSION: int
+PREFILL_CHUNK: int
+"""Tokens of a prefill step."""
+
+def check_spec(spec: dict[str, Any]) -> None:
+    """`spec`: HardwareSpec.values(). ValueError naming the figure that is out of range or does not agree with another."""
+
+class Program:
+    """What to compute, recorded once a shape; immutable."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits: a plan made for one Program fits only Programs of the same hash."""
+    @property
+    def state_bytes(self) -> int:
+        """Of the KV caches it reads and writes."""
+    @property
+    def bound_bytes(self) -> dict[str, int]:
+        """Of the buffers that the caller of a run provides, by name."""
+
+def make_plan(program: Program, spec: dict[str, Any], budget: int | None = None) -> dict[str, Any]:
+    """The Plan (csrc/schedule/plan.h) as plain data. `budget`: bytes of fast memory, default what the spec has. MemoryError naming the
+    smallest budget that works."""
+
+def smallest_budget(program: Program, spec: dict[str, Any]) -> int: ...
+def check_plan(program: Program, plan: dict[str, Any]) -> None:
+    """ValueError when the plan is damaged, of another version or Program, or does not hold (overlaps, blocks beyond windows, ...)."""
+
+def plan_hash(program: Program, plan: dict[str, Any]) -> str: ...
+def describe_plan(
+    program: Program,
+    plan: dict[str, Any],
+    spec: dict[str, Any],
+    *,
+    rows: int | None = None,
+    position: int | None = None,
+    events: int = 0,
+) -> dict[str, Any]:
+    """What a run of `rows` rows at `position` of the KV cache (default: the largest) does and should cost. Plain data:
+
+    name, program_hash, plan_hash, spec, staged, contexts, budget, peak_bytes, ddr_bytes, ring_slot_bytes, rows, position;
+    sections: name, repeat, first_op, op_count; groups: section, first_op, op_count, block_rows, blocks;
+    ops: index, kind, name, section, group, rows, block_rows, n, block_n, k, block_k, block_keys, and, summed over all repetitions and
+    blocks, steps, bytes_in, bytes_out, transfers, compute_ms, transfer_ms, ms, bound ("compute", "memory": what kernels read from DDR by
+    themselves, "transfer" or "launch"); peak_bytes: the highest byte of fast memory in use during the op;
+    buffers: name, rows, cols, dtype, bytes, home ("none", "resident", "ddr", "bound"), offset;
+    allocations: name, kind ("resident", "window", "scratch", "ring"), offset, bytes, first_op, last_op (inclusive);
+    predicted_ms, compute_ms, transfer_ms, bytes_in, bytes_out, transfers; events: list of Event, of the first `events` repetitions of
+    each section, when `events` > 0.
+    """
+
+def model_programs(
+    model: Model, branch: str, tiles: list[tuple[int, int]], context_length: int
+) -> list[tuple[str, Program, dict[str, Any]]]:
+    """(stage, Program, the model's own plan) of all that an image with tiles of these (height, width) runs: vrc (if there is one), for each
+    size "tile HxW" and "projector HxW", prefill, decode, head."""
+
+def model_fingerprint(model: Model) -> str:
+    """16 hexadecimal digits that tell checkpoints apart, by config, names, shapes and a part of every tensor."""
+
+def tile_sizes(model: Model, height: int, width: int, scale: float) -> list[tuple[int, int]]:
+    """(height, width) of the tiles of an image, in the order they are encoded, the thumbnail included."""

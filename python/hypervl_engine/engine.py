@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from . import _core
 from .checkpoint import Checkpoint, open_checkpoint
 from .generation import GenerationConfig, Result, Score, eos_token_ids
+from .hardware import HardwareSpec
 from .images import DEFAULT_MAX_PIXELS, Rgb, load_images
 from .machine import usable_cores
+from .placement import Placement, with_tile_size
+from .plan import Plan, plan_engine
 from .prompt import Picture, Prompt, Scale, check_context, check_scale, check_visual_tokens, expand, make_picture
 from .stream import Call, Stream, answer
 from .tokenizer import ImagePart, Message, Part, Tokenizer
@@ -37,6 +40,11 @@ def load(
     threads: int | None = None,
     activation_bits: int = 16,
     context_length: int | None = None,
+    device: str | None = None,
+    vtcm: int | str | None = None,
+    spec: str | os.PathLike[str] | HardwareSpec | None = None,
+    plan: str | os.PathLike[str] | None = None,
+    tile_size: int | Literal["auto"] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Engine:
@@ -46,9 +54,19 @@ def load(
     (faster). context_length: tokens a session can hold, default 4096 or what the model was made for, if that is less.
     cache_dir: where the weights packed for this machine are kept. progress: show a bar while packing.
 
-    Raises FileNotFoundError when there is no such folder, CheckpointError when it is not a usable checkpoint,
-    ValueError for other arguments out of range.
+    Where it runs (docs/plan.md; none of these changes a bit of the result): device "cpu", or "cpu-staged", which copies
+    every operand through fast memory as an NPU would. vtcm: bytes of fast memory that activations may take, such as
+    "8MiB"; default what `spec` has. spec: the machine to plan for (`hypervl_engine.hardware.load_spec`), default this
+    one. plan: a file that `Plan.save` wrote; it brings its spec and budget.
+    tile_size: side of the tiles in pixels, default the checkpoint's; "auto" lets the scheduler choose the side of least
+    predicted time a pixel. Another side than the checkpoint was trained with does change results.
+
+    Raises FileNotFoundError when there is no such folder, CheckpointError when it is not a usable checkpoint or the plan
+    is another's, MemoryError naming the smallest budget that works when `vtcm` is too small, ValueError for other
+    arguments out of range.
     """
+    if device not in (None, "cpu", "cpu-staged"):
+        raise ValueError(f"device is {device!r}: expected cpu or cpu-staged")
     if threads is not None and not 1 <= threads <= 1024:
         raise ValueError(f"threads is {threads}: expected 1 to 1024")
     if activation_bits not in (8, 16):
@@ -67,14 +85,14 @@ def load(
         reading = pool.submit(Tokenizer, checkpoint.folder, checkpoint.parsed_config, eos_token_ids(generation))
         weights = checkpoint.open_weights(cache_dir=cache_dir, progress=progress)
         tokenizer = reading.result()
-    model = _core.Model(
-        checkpoint.config,
-        weights,
-        threads=threads or usable_cores(),
-        activation_bits=activation_bits,
-        valid_vocab_size=tokenizer.vocab_size,
-    )
-    return Engine(checkpoint, model, tokenizer, context_length, activation_bits)
+    placement = Placement.choose(threads or usable_cores(), device, vtcm, spec, plan, cache_dir)
+    if tile_size is not None:
+        checkpoint = with_tile_size(checkpoint, tile_size, weights, placement, activation_bits)
+    model = placement.model(checkpoint.config, weights, activation_bits, tokenizer.vocab_size)
+    if placement.file is not None:
+        placement.file.check_model(model)
+    model.plan_text(context_length)
+    return Engine(checkpoint, model, tokenizer, context_length, activation_bits, placement.spec)
 
 
 class Engine:
@@ -87,8 +105,10 @@ class Engine:
         tokenizer: Tokenizer,
         context_length: int,
         activation_bits: int,
+        spec: HardwareSpec,
     ) -> None:
         """Use `load`."""
+        self.spec = spec
         self.config = checkpoint.parsed_config
         self.path = checkpoint.folder
         self.tokenizer = tokenizer
@@ -234,6 +254,28 @@ class Engine:
         finally:
             self._pool.end(call)
 
+    def plan(self, image_size: tuple[int, int], **options: Any) -> Plan:
+        """What an image of (width, height) pixels takes: blocks, bytes, predicted times. options: as in `plan_engine`.
+
+        Nothing runs. Raises ValueError for arguments out of range; MemoryError when the budget is too small.
+        """
+        return plan_engine(self, image_size, **options)
+
+    @property
+    def budget(self) -> int:
+        """Bytes of fast memory that every Program was planned for."""
+        return self.model.budget
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Memory and traffic of the call that ended last, in bytes (plain data).
+
+        fast_peak_bytes is measured (the highest byte of fast memory that anything wrote), fast_planned_bytes what the
+        plans say; arena_bytes all activation memory. Before the first call: what is known from loading.
+        """
+        known = {"device": self.spec.name, "fast_budget_bytes": self.budget, "weight_bytes": self.model.weight_bytes}
+        return {**known, **self._pool.last_stats}
+
     def cancel(self) -> None:
         """From any thread: every call that is running on this engine raises CancelledError within a layer."""
         self._pool.cancel()
@@ -253,6 +295,8 @@ class Engine:
             "context_length": self.context_length,
             "activation_bits": self.activation_bits,
             "threads": self.model.threads,
+            "device": self.spec.name,
+            "fast_budget_bytes": self.budget,
             "weight_bytes": self.model.weight_bytes,
             "cpu": _core.cpu_info(),
         }
@@ -330,6 +374,7 @@ class _SessionPool:
         self._idle: list[_core.Session] = []
         self._calls: set[Call] = set()
         self._lock = threading.RLock()  # re-entrant: a signal handler may call Engine.cancel
+        self.last_stats: dict[str, Any] = {}
         _pools.add(self)
 
     def start(self, new_session: Callable[[], _core.Session]) -> Call:
@@ -355,8 +400,10 @@ class _SessionPool:
         session = self.forget(call)
         if session is None:
             return
+        stats = {name: value for name, value in session.stats().items() if name.endswith("_bytes")}
         session.reset()
         with self._lock:
+            self.last_stats = stats
             if len(self._idle) < _IDLE_SESSIONS:
                 self._idle.append(session)
 

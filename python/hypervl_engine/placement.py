@@ -1,0 +1,109 @@
+"""Where a model runs: the machine it is planned for, the budget of fast memory, the side of its tiles."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from . import _core
+from .checkpoint import Checkpoint
+from .hardware import Figure, HardwareSpec, cpu_spec, load_spec
+from .plan import PlanFile, parse_bytes
+
+TILE_SIDES = range(128, 513, 32)  # what "auto" chooses from, as far as the model's unit divides them
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A spec for the threads and the device, a budget in bytes, and the plans of a file, if one was given."""
+
+    threads: int
+    spec: HardwareSpec
+    budget: int
+    file: PlanFile | None
+
+    @classmethod
+    def choose(
+        cls,
+        threads: int,
+        device: str | None,
+        vtcm: int | str | None,
+        spec: str | os.PathLike[str] | HardwareSpec | None,
+        plan: str | os.PathLike[str] | None,
+        cache_dir: str | os.PathLike[str] | None,
+    ) -> Placement:
+        """From the arguments of `load`. ValueError when they contradict each other; FileNotFoundError for files."""
+        if plan is not None:
+            if spec is not None or vtcm is not None:
+                raise ValueError("a plan brings its spec and its budget: give plan, or spec and vtcm")
+            file = PlanFile.read(plan)
+            if device is not None and (device == "cpu-staged") != file.spec.staged:
+                raise ValueError(f"{plan}: made for device {'cpu-staged' if file.spec.staged else 'cpu'}, not for {device}")
+            if (contexts := int(file.spec.figures["contexts"].value)) < threads:
+                raise ValueError(f"{plan}: made for {contexts} threads, not for {threads}: load with threads={contexts}, or plan again")
+            return cls(threads, file.spec, file.budget, file)
+        staged = device == "cpu-staged"
+        if spec is None:
+            chosen = cpu_spec(threads, staged, cache_dir=cache_dir)
+        else:
+            given = load_spec(spec, threads=threads, cache_dir=cache_dir)
+            name = given.name if device is None or staged == given.staged else device
+            contexts = Figure(float(threads), "the threads asked for", "assumed")
+            chosen = given.with_figures({"contexts": contexts}, name=name, staged=given.staged if device is None else staged)
+        return cls(threads, chosen, chosen.budget if vtcm is None else parse_bytes(vtcm, "vtcm"), None)
+
+    def model(
+        self, config: dict[str, Any], weights: _core.WeightStore, activation_bits: int, valid_vocab_size: int
+    ) -> _core.Model:
+        """The model with every Program of full tiles planned. MemoryError naming the smallest budget that works."""
+        return _core.Model(
+            config,
+            weights,
+            threads=self.threads,
+            spec=self.spec.values(),
+            activation_bits=activation_bits,
+            valid_vocab_size=valid_vocab_size,
+            budget=self.budget,
+            plans=self.file.plans if self.file is not None else [],
+        )
+
+
+def with_tile_size(
+    checkpoint: Checkpoint,
+    tile_size: int | Literal["auto"],
+    weights: _core.WeightStore,
+    placement: Placement,
+    activation_bits: int,
+) -> Checkpoint:
+    """The checkpoint with tiles of another side. ValueError for a side that its patches and projector do not divide."""
+    config = checkpoint.parsed_config
+    shuffle = config.tiling.pixel_shuffle
+    unit = max(vision.patch_size for vision in config.vision_configs.values()) * shuffle
+    if tile_size == "auto":
+        model = placement.model(checkpoint.config, weights, activation_bits, 0)
+        tile_size = best_tile_size(model, config.default_branch, placement, [side for side in TILE_SIDES if side % unit == 0])
+    if isinstance(tile_size, bool) or not isinstance(tile_size, int) or tile_size < unit or tile_size % unit or tile_size > 8192:
+        raise ValueError(f"tile_size is {tile_size!r}: expected auto or a multiple of {unit} from {unit} to 8192")
+    return replace(checkpoint, parsed_config=replace(config, tiling=replace(config.tiling, tile_size=tile_size)))
+
+
+def best_tile_size(model: _core.Model, branch: str, placement: Placement, sides: list[int]) -> int:
+    """The side of least predicted encode time a pixel (tower and projector). MemoryError when the budget is too small for all of them."""
+    values = placement.spec.values()
+    best, least, refusal = 0, float("inf"), MemoryError("there is no side of tiles to choose from")
+    for side in sides:
+        try:
+            stages = _core.model_programs(model, branch, [(side, side)], 2)
+        except MemoryError as error:
+            refusal = error
+            continue
+        ms = sum(
+            float(_core.describe_plan(program, plan, values)["predicted_ms"])
+            for stage, program, plan in stages if stage.startswith(("tile", "projector"))
+        )  # fmt: skip
+        if ms / side**2 < least:
+            best, least = side, ms / side**2
+    if not best:
+        raise refusal
+    return best
