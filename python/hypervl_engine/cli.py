@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("-i", "--image", action="append", default=[], metavar="FILE", help="may be given several times")
     one.add_argument("--expect", metavar="TEXT", help="exit with 1 when the answer is another one")
     one.add_argument("--stream", action="store_true", help="print the text as it comes")
+    one.add_argument("--trace", metavar="FILE", help="write what ran when, beside what was planned (Chrome format, for Perfetto)")
     one.add_argument("--json", action="store_true", help="print text, tokens, logprobs, finish_reason and stats")
     one.set_defaults(run=_generate)
 
@@ -80,6 +81,33 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--repeat", type=int, default=3, help="runs of each measurement, of which the median counts")
     bench.add_argument("--json", action="store_true", help="as JSON")
     bench.set_defaults(run=_bench)
+
+    plan = commands.add_parser(
+        "plan", help="what an image takes on a machine: blocks, bytes, predicted times",
+        description="Plans every Program that an image needs. Nothing runs; all times are predictions (docs/plan.md).",
+    )  # fmt: skip
+    _add_model(plan)
+    plan.add_argument(
+        "--target", metavar="NAME|FILE", help="cpu, cpu-staged, a preset such as hexagon-v73, or a JSON file; default: this machine"
+    )
+    plan.add_argument("--image", type=_size, default=(1024, 768), metavar="WxH", help="pixels (default: 1024x768)")
+    plan.add_argument("--branch", help="vision branch, e.g. base or large")
+    plan.add_argument("--scale", type=float, default=1.0, help="of the image, in (0, 1] (default: 1)")
+    plan.add_argument("--text-tokens", type=int, default=32, help="of the prompt beside the image (default: 32)")
+    plan.add_argument("--vtcm", metavar="SIZE", help="bytes of fast memory, such as 8MiB; default: what the target has")
+    plan.add_argument("--json", action="store_true", help="print everything as JSON")
+    plan.add_argument("--out", metavar="FOLDER", help="write plan.json, report.json, trace.json (Perfetto) and plan.svg there")
+    plan.set_defaults(run=_plan)
+
+    calibrate = commands.add_parser(
+        "calibrate", help="measure this CPU for the cost model",
+        description="Times the engine's kernels for about ten seconds, best while nothing else runs; plans use the figures from then on.",
+    )  # fmt: skip
+    calibrate.add_argument("--threads", type=int, help="default: the physical cores this process may use")
+    calibrate.add_argument("--cache-dir", metavar="FOLDER", help="where the figures are kept")
+    calibrate.add_argument("--json", action="store_true", help="print the hardware spec as JSON")
+    calibrate.add_argument("--quiet", action="store_true", help="no progress bar")
+    calibrate.set_defaults(run=_calibrate)
     return parser
 
 
@@ -109,6 +137,13 @@ def _add_generation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--thinking", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--max-visual-tokens", type=int)
     parser.add_argument("--max-pixels", type=int)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, x, height = text.lower().partition("x")
+    if not (x and width.isascii() and width.isdecimal() and height.isascii() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT in pixels, such as 1024x768, got {text!r}")
+    return int(width), int(height)
 
 
 _GENERATION = (
@@ -142,10 +177,14 @@ def _generate(options: argparse.Namespace) -> int:
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
     engine = _load(options)
     with engine.stream(options.image or None, prompt, system=options.system, **_generation(options)) as stream:
+        if options.trace is not None:
+            stream.record()
         for piece in stream:
             if options.stream and not options.json:
                 print(piece, end="", flush=True)
         result = stream.result
+    if options.trace is not None:
+        _write_trace(engine, options, result.stats, stream.trace)
     if options.json:
         print(_as_json(result))
     else:
@@ -154,6 +193,21 @@ def _generate(options: argparse.Namespace) -> int:
         print(f"hypervl-engine: expected {options.expect!r}, the answer is {result.text!r}", file=sys.stderr)
         return 1
     return 0
+
+
+def _write_trace(engine: Any, options: argparse.Namespace, stats: Any, measured: Any) -> None:
+    """The run's trace, and with one image the plan for it."""
+    from .images import DEFAULT_MAX_PIXELS, load_image
+    from .plan_view import measured_process, processes
+    from .trace import write_trace
+
+    if len(options.image) != 1:
+        write_trace(options.trace, [measured_process(measured)])
+        return
+    height, width = load_image(options.image[0], max_pixels=options.max_pixels or DEFAULT_MAX_PIXELS).shape[:2]
+    text_tokens = stats.prompt_tokens - len(engine.model.image_token_ids(height, width, stats.scale))
+    plan = engine.plan((width, height), branch=stats.branch, scale=stats.scale, text_tokens=text_tokens)
+    write_trace(options.trace, processes(plan, measured))
 
 
 def _chat(options: argparse.Namespace) -> int:
@@ -226,4 +280,36 @@ def _bench(options: argparse.Namespace) -> int:
         progress=not options.quiet,
     )  # fmt: skip
     print(json.dumps(report, indent=2) if options.json else table(report))
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from .plan_view import table, write_files
+
+    plan = _load(options).plan(
+        options.image, target=options.target, budget=options.vtcm, branch=options.branch, scale=options.scale,
+        text_tokens=options.text_tokens,
+    )  # fmt: skip
+    print(json.dumps(plan.to_dict()) if options.json else table(plan))
+    if options.out is not None:
+        for path in write_files(plan, Path(options.out)):
+            print(f"wrote {path}", file=sys.stderr)
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from .hardware.calibrate import calibrated_spec, save_calibration
+    from .machine import usable_cores
+
+    threads = usable_cores() if options.threads is None else options.threads
+    spec = calibrated_spec(threads, progress=not options.quiet)
+    path = save_calibration(spec, cache_dir=options.cache_dir)
+    if options.json:
+        print(json.dumps(spec.to_dict(), indent=2))
+        return 0
+    for name, figure in spec.figures.items():
+        print(f"{name:22} {figure.value:<14.6g} {figure.status}")
+    print(f"kept in {path}")
     return 0
