@@ -169,8 +169,8 @@ double GroupSearch::estimate(Plan& mock, int32_t o, int32_t block_rows, bool str
   step.section = run.section;
   step.group = step.op = o;
   step.first = step.last = true;
-  // `times` steps of a shape; the first of each block of rows waits for its keys.
-  const auto steps = [&](int32_t times, bool waits, int32_t blocks_of_rows) {
+  // `times` steps of a shape, of which `waiting` cannot be fetched ahead.
+  const auto steps = [&](int32_t times, int32_t waiting) {
     if (times <= 0) return;
     compute_s += times * step_seconds(program_, mock, spec_, step);
     const TransferList list = streamed(program_, mock, step, largest_);
@@ -181,14 +181,14 @@ double GroupSearch::estimate(Plan& mock, int32_t o, int32_t block_rows, bool str
     if (bytes > slot_bytes) {
       serial_s += times * each_s;
     } else {
-      stream_s += times * each_s;
-      if (waits) serial_s += blocks_of_rows * each_s;
+      stream_s += (times - waiting) * each_s;
+      serial_s += waiting * each_s;
     }
   };
   for (const bool tail : {false, true}) {
     const int32_t times = tail ? 1 : count - 1;
     if (times == 0) continue;
-    step.block = tail ? count - 1 : std::max(count - 2, 0);
+    step.block = tail ? count - 1 : (count - 2) / 2;  // the middle one: causal attention sees as many keys there as on average
     step.row_begin = step.block * block_rows;
     step.row_end = std::min(rows, step.row_begin + block_rows);
     const TransferList loads = loads_before(program_, mock, step, largest_), stores = stores_after(program_, mock, step, largest_);
@@ -200,7 +200,7 @@ double GroupSearch::estimate(Plan& mock, int32_t o, int32_t block_rows, bool str
     if (op.kind == OpKind::kEmbed && spec_.staged) {
       const int32_t each = step.row_end - step.row_begin;
       step.row_end = step.row_begin + 1;
-      steps(times * each, false, 0);
+      steps(times * each, 0);
       continue;
     }
     int32_t keys = 0, key_step = 1;
@@ -214,15 +214,17 @@ double GroupSearch::estimate(Plan& mock, int32_t o, int32_t block_rows, bool str
       step.unit_begin = unit_tail ? units / unit_step * unit_step : 0;
       step.unit_end = unit_tail ? units : unit_step;
       if (op.kind != OpKind::kAttention) {
-        steps(times * unit_times, false, 0);
+        steps(times * unit_times, 0);
         continue;
       }
+      // The first keys of a block of rows are written just before, and so not fetched ahead.
+      const int32_t waiting = unit_tail ? 0 : times, whole = keys / key_step;
       step.key_begin = 0;
       step.key_end = key_step;
-      steps(times * unit_times * (keys / key_step), !unit_tail, times);
-      step.key_begin = keys / key_step * key_step;
+      steps(times * unit_times * whole, waiting);
+      step.key_begin = whole * key_step;
       step.key_end = keys;
-      steps(times * unit_times * (keys % key_step != 0), !unit_tail && keys < key_step, times);
+      steps(times * unit_times * (keys % key_step != 0), whole == 0 ? waiting : 0);
     }
   }
   return serial_s + std::max(compute_s, stream_s);
