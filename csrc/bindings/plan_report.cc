@@ -39,13 +39,15 @@ const char* allocation_name(Allocation::Kind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
-// "model.vision_tower.base.encoder.layers.0.self_attn.q_proj.weight" -> "self_attn.q_proj"; without a layer the last part.
+// "model.vision_tower.base.encoder.layers.0.self_attn.q_proj.weight" -> "self_attn.q_proj"; without a layer the last part. "weight 3" ->
+// "layer 3".
 std::string short_name(std::string name) {
   for (const char* end : {".weight", ".bias"}) {
     const std::string suffix = end;
     if (name.size() > suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0)
       name.resize(name.size() - suffix.size());
   }
+  if (name.rfind("weight ", 0) == 0) return "layer " + name.substr(7);  // of the resolution compressor
   const size_t layers = name.rfind("layers.");
   const size_t after = layers == std::string::npos ? std::string::npos : name.find('.', layers + 7);
   if (after != std::string::npos) return name.substr(after + 1);
@@ -60,7 +62,7 @@ class Names {
       // Recorded buffers are called after what made them ("linear"): here they take the name of the weights.
       const Op& op = program.ops[o];
       if (op.out == kNone || program.buffers[op.out].space != Space::kArena || op.out == op.in[0] || named_.count(op.out)) continue;
-      if (op.kind == OpKind::kLinear) buffers_[op.out] = this->op(int32_t(o));
+      if (op.kind == OpKind::kLinear || op.kind >= OpKind::kVrcStem) buffers_[op.out] = this->op(int32_t(o));
       if (op.kind == OpKind::kQuantize || op.kind == OpKind::kQuantizeI16) buffers_[op.out] = buffers_[op.in[0]] + ".q";
       named_.insert(op.out);
     }

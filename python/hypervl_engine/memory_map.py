@@ -145,7 +145,7 @@ def _map(body: list[str], report: dict[str, Any], events: Sequence[_Event], end:
     top = max(report["peak_bytes"] * 1.08, 1.0) if report["peak_bytes"] < 0.5 * highest else highest * 1.02
 
     def at(offset: float) -> float:
-        return y + _MAP_HEIGHT * (1 - offset / top)
+        return float(y + _MAP_HEIGHT * (1 - offset / top))
 
     body.append(f'<rect x="{_LEFT}" y="{y:.1f}" width="{_PLOT}" height="{_MAP_HEIGHT}" fill="#fafafa" stroke="#888888"/>')
     for tick in _ticks(top):

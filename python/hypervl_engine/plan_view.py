@@ -77,7 +77,7 @@ def stage_title(stage: Stage, report: dict[str, Any]) -> str:
         parts.append(_count(stage.rows, "row"))
     if stage.position is not None:
         parts.append(f"at position {stage.position}")
-    parts.append(f"fast memory {size_text(report['peak_bytes'])}, DDR arena {size_text(report['ddr_bytes'])}")
+    parts.append(f"fast memory {size_text(report['peak_bytes'])} of {size_text(report['budget'])}, DDR arena {size_text(report['ddr_bytes'])}")
     return ", ".join(parts)
 
 
