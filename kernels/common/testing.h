@@ -58,6 +58,12 @@ inline std::pair<std::int32_t, std::int32_t> range_of(const Cut& cut, std::int32
   return *cut;
 }
 
+// Element 0, perhaps not there, of something of which `there` is element `first`: how the executor passes a window.
+template <class T>
+T* virtual_base(T* there, std::int64_t first) {
+  return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(there) - static_cast<std::uintptr_t>(first) * sizeof(T));
+}
+
 template <class T>
 void require_shape(const py::array_t<T, py::array::c_style>& array, const char* name, std::initializer_list<py::ssize_t> shape) {
   bool same = array.ndim() == static_cast<py::ssize_t>(shape.size());
@@ -65,9 +71,10 @@ void require_shape(const py::array_t<T, py::array::c_style>& array, const char* 
   std::string expected;
   for (const py::ssize_t n : shape) {
     same = same && array.shape(axis++) == n;
-    expected += (expected.empty() ? "" : ", ") + std::to_string(n);
+    if (!expected.empty()) expected += ", ";
+    expected += std::to_string(n);
   }
-  require(same, std::string(name).append(": expected shape (").append(expected).append(")"));
+  require(same, std::string(name) + ": expected shape (" + expected + ")");
 }
 
 }  // namespace hvl::testing

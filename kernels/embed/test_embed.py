@@ -41,3 +41,17 @@ def test_rows_are_exact(
         if ids[row] >= 0:
             expected[row, :hidden] = table[ids[row]]
     np.testing.assert_array_equal(out.view(np.uint32), expected.view(np.uint32))
+
+    # One row from a copy of its block of the weight.
+    row_block = int(ids.max()) // 32
+    if row_block >= 0:
+        size = len(packed) // -(-vocab // 32)
+        memory = np.full(size + 64, 0x5A, np.uint8)
+        there = memory[-memory.ctypes.data % 64 :][:size]
+        there[:] = packed[row_block * size : (row_block + 1) * size]
+        one = np.full((1, hidden), 77.0, np.float32)
+        _testing.embed(
+            there, vocab, hidden, bits, group_size, scale_bits, ids.max(keepdims=True), one, variant,
+            only_block=row_block,
+        )  # fmt: skip
+        np.testing.assert_array_equal(one[0].view(np.uint32), table[ids.max()].view(np.uint32))

@@ -42,3 +42,17 @@ def test_layout(heads: int, head_dim: int, rows: int, position: int, half: bool,
             _testing.kv_store(variant, k, v, position, k_cache, v_cache, part)
         assert np.array_equal(k_cache, expected_k)
         assert np.array_equal(v_cache, expected_v)
+        if rows == 0:
+            continue
+        # Through a small cache of the blocks it touches, copied from the large one and back.
+        first = position // 16
+        blocks = slice(first, padded_end // 16)
+        k_cache = np.full((heads, capacity // 16, head_dim, 16), MARK, dtype)
+        v_cache = np.full((heads, capacity, head_dim), MARK, dtype)
+        k_window = k_cache[:, blocks].copy()
+        v_window = v_cache[:, 16 * first : padded_end].copy()
+        _testing.kv_store(variant, k, v, position % 16, k_window, v_window)
+        k_cache[:, blocks] = k_window
+        v_cache[:, 16 * first : padded_end] = v_window
+        assert np.array_equal(k_cache, expected_k)
+        assert np.array_equal(v_cache, expected_v)

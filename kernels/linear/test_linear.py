@@ -171,6 +171,51 @@ def test_extreme_values(x_bits: int, bits: int, group_size: int, scale_bits: int
     check(case)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=st.integers(1, 12),
+    rows=st.integers(1, 140),
+    cols=st.integers(1, 300),
+    x_bits=st.sampled_from([8, 16]),
+    bits=st.sampled_from([4, 8]),
+    group_size=st.sampled_from([32, 64, 128]),
+    scale_bits=st.sampled_from([16, 32]),
+    bias=st.booleans(),
+    residual=st.booleans(),
+    corner=st.tuples(st.integers(0, 11), st.integers(0, 11), st.integers(0, 4), st.integers(0, 4)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_block_of_outputs_for_a_block_of_tokens(
+    tokens: int, rows: int, cols: int, x_bits: int, bits: int, group_size: int, scale_bits: int, bias: bool,
+    residual: bool, corner: tuple[int, int, int, int], seed: int,
+) -> None:  # fmt: skip
+    """Copies of these tokens, row blocks of weights and biases only; out of full width with the residual in place."""
+    case = make_case(np.random.default_rng(seed), tokens, rows, cols, x_bits, bits, group_size, scale_bits, bias, residual)
+    whole = case.run("reference")
+    blocks = -(-rows // 32)
+    t0, b0 = corner[0] % tokens, corner[2] % blocks
+    t1, b1 = t0 + 1 + corner[1] % (tokens - t0), b0 + 1 + corner[3] % (blocks - b0)
+    block_bytes = len(case.packed()) // blocks
+    memory = np.full((b1 - b0 + 2) * block_bytes + 64, 0x5A, np.uint8)  # what is not there is not zero either
+    start = block_bytes + -(memory.ctypes.data + block_bytes) % 64
+    weights = memory[start : start + (b1 - b0) * block_bytes]
+    weights[:] = case.packed()[b0 * block_bytes : b1 * block_bytes]
+    q, scales, sums = (x[t0:t1].copy() for x in case.planes())
+    part = slice(32 * b0, min(rows, 32 * b1))
+    for variant in VARIANTS:
+        out = np.full((tokens, rows), -123.0, np.float32)
+        if case.residual is not None:
+            out[t0:t1] = case.residual[t0:t1]
+        expected = out.copy()
+        expected[t0:t1, part] = whole[t0:t1, part]
+        _testing.linear(
+            q, scales, sums, cols, x_bits, weights, rows, bits, group_size, scale_bits,
+            None if case.bias is None else case.bias[part].copy(), None if case.residual is None else out[t0:t1],
+            out[t0:t1], variant, b0, b1, window=True,
+        )  # fmt: skip
+        np.testing.assert_array_equal(out.view(np.uint32), expected.view(np.uint32), err_msg=variant)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_tokens_and_empty_range_write_nothing(variant: str) -> None:
     case = make_case(np.random.default_rng(3), 2, 33, 64, 16, 4, 32, 16)

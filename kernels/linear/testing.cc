@@ -1,6 +1,7 @@
 // numpy bindings of the linear kernel and of weight packing, for tests and benchmarks.
 #include "kernels/linear/linear.h"
 
+#include "kernels/common/testing.h"
 #include "kernels/linear/pack.h"
 #include "kernels/linear/testing_arrays.h"
 
@@ -65,22 +66,26 @@ py::tuple unpack(const Array<uint8_t>& packed, int32_t rows, int32_t cols, int32
 void linear(const Array<uint8_t>& q, const Array<float>& scales, const Array<int32_t>& sums, int32_t cols, int32_t x_bits,
             const Array<uint8_t>& packed, int32_t rows, int32_t bits, int32_t group_size, int32_t scale_bits,
             const std::optional<Array<float>>& bias, const std::optional<Array<float>>& residual, Array<float>& out,
-            const std::string& variant, int32_t begin, int32_t end) {
-  const LinearWeight weight = weight_of(packed, rows, cols, bits, group_size, scale_bits);
+            const std::string& variant, int32_t begin, int32_t end, bool window) {
+  check(!window || (0 <= begin && begin <= end), "expected begin and end of the window");
+  const int32_t first_block = window ? begin : 0;
+  LinearWeight weight = weight_of(packed, rows, cols, bits, group_size, scale_bits, window ? end - begin : -1);
+  weight.data = virtual_base(weight.data, first_block * int64_t(linear_block_bytes(weight)));
   const int32_t groups = linear_groups(weight);
   const py::ssize_t tokens = q.ndim() == 2 ? q.shape(0) : -1;
   check(x_bits == 8 || x_bits == 16, "expected x_bits 8 or 16, got " + std::to_string(x_bits));
   check(tokens >= 0 && q.shape(1) == groups * group_size * (x_bits / 8), "expected q (tokens, padded_cols * x_bits / 8)");
   check(scales.size() == tokens * groups && sums.size() == tokens * groups * 2, "expected scales (tokens, groups), sums (tokens, groups, 2)");
   check(out.ndim() == 2 && out.shape(0) == tokens && out.shape(1) >= rows, "expected out (tokens, at least rows)");
-  check(!bias || bias->size() == rows, "expected bias (rows)");
+  const int32_t first_row = first_block * kLinearRowBlock, last_row = window ? std::min(rows, end * kLinearRowBlock) : rows;
+  check(!bias || bias->size() == last_row - first_row, "expected bias (rows)");
   check(!residual || (residual->ndim() == 2 && residual->shape(0) == tokens && residual->shape(1) == out.shape(1)),
         "expected residual of out's shape");
   LinearArgs args = {};
   args.x = {const_cast<uint8_t*>(q.data()), const_cast<float*>(scales.data()), const_cast<int32_t*>(sums.data()), int32_t(tokens), cols,
             group_size, x_bits};
   args.weight = weight;
-  args.bias = bias ? bias->data() : nullptr;
+  args.bias = bias ? virtual_base(bias->data(), first_row) : nullptr;
   args.residual = residual ? residual->data() : nullptr;
   args.out = out.mutable_data();
   args.out_stride = out.shape(1);
@@ -105,5 +110,6 @@ void bind_linear(pybind11::module_& m) {
   m.def("linear", &linear, arg("q").noconvert(), arg("scales").noconvert(), arg("sums").noconvert(), arg("cols"), arg("x_bits"),
         arg("packed").noconvert(), arg("rows"), arg("bits"), arg("group_size"), arg("scale_bits"), arg("bias").none(true),
         arg("residual").none(true), arg("out").noconvert(), arg("variant"), arg("begin") = 0, arg("end") = -1,
-        "out (tokens, stride) = x W^T (+ bias) (+ residual) for row blocks [begin, end)");
+        arg("window") = false,
+        "out (tokens, stride) = x W^T (+ bias) (+ residual) for row blocks [begin, end); window: packed and bias hold those blocks only");
 }

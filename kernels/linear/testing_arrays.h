@@ -68,15 +68,16 @@ inline void check_group_size(int32_t group_size) {
         "expected group_size 32, 64 or 128, got " + std::to_string(group_size));
 }
 
-// packed: the bytes of a packed (rows, cols) weight.
+// packed: the bytes of a packed (rows, cols) weight, or of `blocks` of its row blocks.
 inline LinearWeight weight_of(const Array<uint8_t>& packed, int32_t rows, int32_t cols, int32_t bits, int32_t group_size,
-                              int32_t scale_bits) {
+                              int32_t scale_bits, int32_t blocks = -1) {
   check_group_size(group_size);
   check(bits == 4 || bits == 8, "expected bits 4 or 8, got " + std::to_string(bits));
   check(scale_bits == 16 || scale_bits == 32, "expected scale_bits 16 or 32, got " + std::to_string(scale_bits));
   const LinearWeight weight = {packed.data(), rows, cols, bits, group_size, scale_bits};
-  check(size_t(packed.size()) == linear_bytes(weight),
-        "expected " + std::to_string(linear_bytes(weight)) + " bytes of packed weight, got " + std::to_string(packed.size()));
+  const size_t bytes = blocks < 0 ? linear_bytes(weight) : blocks * linear_block_bytes(weight);
+  check(size_t(packed.size()) == bytes,
+        "expected " + std::to_string(bytes) + " bytes of packed weight, got " + std::to_string(packed.size()));
   check(reinterpret_cast<uintptr_t>(packed.data()) % 64 == 0, "expected a packed weight at a 64-byte boundary: use what pack_linear returned");
   return weight;
 }

@@ -38,3 +38,10 @@ def test_against_numpy(
     tail = _testing.patchify(variant, image, table, *corner, *grid, patch, split, grid_h)
     np.testing.assert_array_equal(head[: split * grid_w], expected[: split * grid_w])
     np.testing.assert_array_equal(tail[split * grid_w :], expected[split * grid_w :])
+
+    # The rows of patches from `split` on, from a copy of what of the tile lies in the image; for a tile beyond it, of nothing.
+    if split < grid_h:
+        top, left = corner[0] + split * patch, corner[1]
+        rectangle = image[top : top + (grid_h - split) * patch, left : left + grid_w * patch].copy()
+        part = _testing.patchify(variant, rectangle, table, 0, 0, grid_h - split, grid_w, patch)
+        np.testing.assert_array_equal(part, expected[split * grid_w :])

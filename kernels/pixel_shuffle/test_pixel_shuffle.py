@@ -20,3 +20,11 @@ def test_equals_numpy(out_h: int, out_w: int, factor: int, cols: int, data: st.D
         _testing.pixel_shuffle(variant, x, grid_h, grid_w, factor, out, (middle, tokens))
         _testing.pixel_shuffle(variant, x, grid_h, grid_w, factor, out, (0, middle))
         assert np.array_equal(out, expected)
+        # Tokens [middle, last) by themselves, from the lines of the input they read.
+        last = data.draw(st.integers(middle, tokens))
+        lines = slice(middle // out_w * factor * grid_w, -(-last // out_w) * factor * grid_w)
+        part = np.full((last - middle, expected.shape[1]), np.nan, np.float32)
+        _testing.pixel_shuffle(
+            variant, x[lines].copy(), grid_h, grid_w, factor, part, (middle, last), x_first=lines.start, out_first=middle
+        )
+        assert np.array_equal(part, expected[middle:last])

@@ -47,6 +47,10 @@ def test_matches_transformers_and_every_variant(
         _testing.rope(variant, cut, weight, 1e-6, cos, sin, position, heads, (rows // 2, rows))
         _testing.rope(variant, cut, weight, 1e-6, cos, sin, position, heads, (0, rows // 2))
         assert np.array_equal(cut, whole)
+        there = x.copy()  # tables that hold the rows of these positions and nothing else
+        part = slice(position, position + rows)
+        _testing.rope(variant, there, weight, 1e-6, cos[part].copy(), sin[part].copy(), 0, heads)
+        assert np.array_equal(there, whole)
         results.append(whole)
     # Three roundings a product, and those of the sum of squares (head_dim / 16 + 6 of half weight).
     bound = (head_dim / 32 + 10) * 2.0**-24 * (np.abs(wide.numpy()).max() * 2 + 1e-6)

@@ -1,5 +1,6 @@
 """VRC layers and a whole network: every variant equals the numpy oracle (vrc_oracle.py), which is near float torch."""
 
+import functools
 import importlib.util
 import sys
 from pathlib import Path
@@ -60,6 +61,26 @@ def extreme_layer(rng: np.random.Generator, outputs: int, inputs: int, k: int, d
     return layer
 
 
+def amid(x: Bytes, filler: int) -> tuple[Bytes, Bytes]:
+    """A copy of x in the middle of memory full of `filler`: what a kernel is given of a buffer, and all there is."""
+    memory = np.full(x.size + 8192, filler, np.uint8)
+    view = memory[4096:-4096].reshape(x.shape)
+    view[...] = x
+    return view, memory
+
+
+def check_window(kernel: Any, x: Bytes, stride: int, begin: int, end: int, whole: Bytes) -> None:
+    """Output lines [begin, end) from the input lines they read and no others, into memory for these lines only."""
+    first, last = max(0, begin * stride - 1), min(len(x), (end - 1) * stride + 2)
+    for filler in (0, 171):
+        lines, _ = amid(x[first:last], filler)
+        out, memory = amid(np.full_like(whole[begin:end], filler), filler)
+        kernel(lines, begin=begin, end=end, first=first, in_height=len(x), out=out)
+        np.testing.assert_array_equal(out, whole[begin:end])
+        out[...] = filler
+        assert (memory == filler).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     h=st.integers(1, 21),
@@ -80,6 +101,9 @@ def test_stem(h: int, w: int, outputs: int, cut: int, seed: int) -> None:
         out = _testing.vrc_stem(variant, image, packed, 0, split)
         out[split:] = _testing.vrc_stem(variant, image, packed, split)[split:]
         np.testing.assert_array_equal(out[..., :outputs], expected, err_msg=variant)
+        if split > 0:
+            kernel = functools.partial(_testing.vrc_stem, variant, layer=packed)
+            check_window(kernel, image, 2, seed % split, split, out)
 
 
 @settings(max_examples=80, deadline=None)
@@ -105,6 +129,11 @@ def test_depthwise(h: int, w: int, channels: int, stride: int, zero_point: int, 
         out = _testing.vrc_depthwise(variant, stored, packed, stride, zero_point, 0, split)
         out[split:] = _testing.vrc_depthwise(variant, stored, packed, stride, zero_point, split)[split:]
         np.testing.assert_array_equal(out[..., :channels], expected, err_msg=variant)
+        if split > 0:
+            kernel = functools.partial(
+                _testing.vrc_depthwise, variant, layer=packed, stride=stride, in_zero_point=zero_point
+            )
+            check_window(kernel, stored, stride, seed % split, split, out)
 
 
 @settings(max_examples=100, deadline=None)
@@ -141,6 +170,17 @@ def test_pointwise(
         out[split * 8 :] = _testing.vrc_pointwise(*arguments, split)[split * 8 :]
         np.testing.assert_array_equal(out[:, :outputs].astype(int) - out_zero_point, expected, err_msg=variant)
         assert (out[:, outputs:] == out_zero_point).all() or residual  # padded channels of a residual hold its noise
+        # A range of pixels by itself, into the memory of its part of the residual.
+        part = slice(*sorted((seed % (pixels + 1), min(pixels, cut * 8))))
+        for filler in (0, 171):
+            some, _ = amid(stored[part], filler)
+            to, memory = amid(extra[part] if extra is not None else np.zeros_like(out[part]), filler)
+            _testing.vrc_pointwise(
+                variant, some, packed, out_zero_point, None if extra is None else to, added_scale / out_scale, out=to
+            )
+            np.testing.assert_array_equal(to, out[part])
+            to[...] = filler
+            assert (memory == filler).all()
 
 
 @settings(max_examples=60, deadline=None)
