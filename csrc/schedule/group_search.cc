@@ -18,10 +18,14 @@ int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 // Adds smaller blocks: about 1/2, 1/3, 1/4, 1/5, 1/7, ... of the rows, in multiples of the quantum and of 16 where there are as many.
 void add_blocks(int32_t rows, int32_t quantum, std::vector<int32_t>& blocks) {
-  for (int32_t parts = 2; blocks.back() > quantum; parts = std::max(parts + 1, parts * 7 / 5)) {
-    int32_t block = ceil_div(ceil_div(rows, parts), quantum) * quantum;
-    if (const int32_t even = std::lcm(quantum, 16); block > 16) block = ceil_div(block, even) * even;
-    if (block < blocks.back()) blocks.push_back(block);
+  for (int32_t parts = 2; blocks.back() > quantum && parts <= rows; parts = std::max(parts + 1, parts * 7 / 5)) {
+    const int32_t block = ceil_div(ceil_div(rows, parts), quantum) * quantum;
+    const int32_t even = ceil_div(block, std::lcm(quantum, 16)) * std::lcm(quantum, 16);
+    if (block > 16 && even < blocks.back()) {
+      blocks.push_back(even);
+    } else if (block < blocks.back()) {
+      blocks.push_back(block);
+    }
   }
 }
 
