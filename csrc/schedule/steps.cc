@@ -176,7 +176,10 @@ RunScalars largest_run(const Program& program) {
   for (const Buffer& b : program.buffers) {
     if (b.dynamic_rows) run.rows = std::max(run.rows, b.max_rows);
   }
-  for (const StateShape& s : program.states) run.position = std::max(run.position, s.capacity - run.rows);
+  for (const StateShape& s : program.states) {
+    run.rows = std::min(run.rows, s.capacity);
+    run.position = s.capacity - run.rows;
+  }
   return run;
 }
 
