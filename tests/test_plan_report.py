@@ -18,7 +18,8 @@ from hypervl_engine.convert import convert_random
 from hypervl_engine.engine import Engine
 from hypervl_engine.memory_map import Panel, memory_map
 from hypervl_engine.plan import Plan, PlanFile, parse_bytes
-from hypervl_engine.plan_view import heading, notes, processes, stage_title, table, write_files
+from hypervl_engine.plan_view import picture as draw
+from hypervl_engine.plan_view import processes, table, with_events, write_files
 from hypervl_engine.trace import Part, Process, trace_events, write_trace
 from PIL import Image
 
@@ -337,14 +338,10 @@ def test_trace_rounding() -> None:
 
 
 def test_picture(plan: Plan) -> None:
-    panels = []
-    for index, stage in enumerate(plan.stages):
-        report = plan.describe(index, 1)
-        panels.append(Panel(stage_title(stage, report), report))
-    root = ET.fromstring(memory_map(heading(plan), notes(plan), panels))
+    root = ET.fromstring(draw(plan))
     space = "{http://www.w3.org/2000/svg}"
     drawn = [g for g in root.iter(space + "g") if "data-allocation" in g.attrib]
-    wanted = [a for panel in panels for a in panel.report["allocations"] if a["bytes"] > 0]
+    wanted = [a for report in plan.reports for a in report["allocations"] if a["bytes"] > 0]
     assert len(drawn) == len(wanted) > 0
     for group, allocation in zip(drawn, wanted, strict=True):
         assert allocation["name"] in str(group.findtext(space + "title"))
@@ -355,9 +352,30 @@ def test_picture(plan: Plan) -> None:
             assert float(r.attrib["x"]) + float(r.attrib["width"]) <= 1400
             assert float(r.attrib["height"]) > 0
     text = " ".join(t.text or "" for t in root.iter(space + "text"))
-    for word in ("offset in fast memory", "time, ms", "window", "resident", "linear", "attention", "predicted", "fast memory", plan.spec.name):
+    for word in (
+        "offset in fast memory",
+        "time, ms",
+        "window",
+        "resident",
+        "linear",
+        "attention",
+        "predicted",
+        "fast memory",
+        plan.spec.name,
+    ):
         assert word in text
     assert ("load" in text.split()) >= plan.spec.staged
+
+
+def test_picture_leaves_repetitions_out(own: Plan) -> None:
+    """The time axis of a panel is that of one repetition, and prefetched transfers lie before what they are for."""
+    report = next(r for s, r in zip(own.stages, with_events(own), strict=True) if s.name.startswith("tile"))
+    assert max(s["repeat"] for s in report["sections"]) > 1
+    root = ET.fromstring(memory_map("x", [], [Panel("y", report)]))
+    text = [t.text or "" for t in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert sum("repetitions shown" in t for t in text) == 1
+    ticks = [float(t) for t in text if t.replace(".", "", 1).isdecimal()]
+    assert 0 < max(ticks) < report["predicted_ms"]
 
 
 def test_picture_escapes() -> None:

@@ -166,15 +166,15 @@ class Session:
     def stats(self) -> dict[str, Any]:
         """Since the last `reset_stats`: vrc_ms, preprocess_ms, encode_ms, project_ms, prefill_ms, decode_ms, tiles, visual_tokens,
         prefill_tokens, decode_tokens, transferred_in_bytes, transferred_out_bytes. Since the session was made: fast_peak_bytes (measured),
-        fast_planned_bytes. And fast_budget_bytes, ddr_bytes, block_bytes (features, embeddings, hidden states, logits), arena_bytes (planned
-        fast, DDR and blocks: all activations), kv_cache_bytes, image_bytes (resized pixels)."""
+        fast_planned_bytes. And fast_budget_bytes, ddr_bytes, block_bytes (features, embeddings, hidden states, logits), arena_bytes
+        (planned fast, DDR and blocks: all activations), kv_cache_bytes, image_bytes (resized pixels)."""
     def reset_stats(self) -> None: ...
     def start_trace(self) -> None:
         """Every kernel step and transfer is timed from now on, which costs a little."""
     def take_trace(self) -> list[tuple[str, list[Event]]]:
         """What ran since start_trace: name of each Program and its events, times from the start of its run. Ends the trace."""
     def set_eager_transfers(self, eager: bool) -> None:
-        """For tests, device "cpu-staged": copies when a transfer starts instead of when it is waited for. Same results, if plans are right."""
+        """For tests, device "cpu-staged": copies when a transfer starts instead of when it is waited for. Results do not change."""
     def protect_ddr(self, protect: bool) -> None:
         """For tests, device "cpu-staged": a kernel that touches DDR faults."""
 

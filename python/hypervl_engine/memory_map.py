@@ -27,7 +27,7 @@ _OP_TEXT = {
 
 
 class Panel(NamedTuple):
-    """One Program's plan: a title, and its report with events (`_core.describe_plan(..., events=1)`)."""
+    """One Program's plan: a title, and its report with the events of all repetitions (`_core.describe_plan`)."""
 
     title: str
     report: dict[str, Any]
@@ -94,25 +94,23 @@ def _one_repetition(report: dict[str, Any]) -> tuple[list[_Event], list[tuple[st
 
     A span: name, repetitions, begin and end.
     """
-    names = [(s["name"], s["repeat"]) for s in report["sections"]]
-    events = [e for e in report["events"] if e["repetition"] == 0]
     out: list[_Event] = []
     spans: list[tuple[str, int, float, float]] = []
-    at = 0.0
-    for index, (name, repeat) in enumerate(names):
-        first, count = report["sections"][index]["first_op"], report["sections"][index]["op_count"]
-        mine = [e for e in events if first <= e["op"] < first + count]
+    at = left_out = 0.0  # where the picture is, and the time before that is not in it
+    for section in report["sections"]:
+        mine = [e for e in report["events"] if section["first_op"] <= e["op"] < section["first_op"] + section["op_count"]]
         if not mine:
             continue
-        # What a section fetches ahead, it fetches while the last repetition before it still runs; the picture begins there.
-        begin = min(e["start_us"] for e in mine)
         for e in mine:
-            lane = "compute" if e["track"] == "compute" else "store" if e["store"] else "load"
-            start = at + e["start_us"] - begin
-            out.append(_Event(lane, start, start + e["duration_us"], e))
-        end = max(e.end for e in out)
-        spans.append((name, repeat, at, end))
+            if e["repetition"] == 0:
+                lane = "compute" if e["track"] == "compute" else "store" if e["store"] else "load"
+                # What is fetched ahead, is so while the section before still runs.
+                begin = max(0.0, e["start_us"] - left_out)
+                out.append(_Event(lane, begin, begin + e["duration_us"], e))
+        end = max((e.end for e in out), default=at)
+        spans.append((section["name"], section["repeat"], at, end))
         at = end
+        left_out = max(e["start_us"] + e["duration_us"] for e in mine) - at
     return out, spans
 
 
@@ -158,16 +156,17 @@ def _map(body: list[str], report: dict[str, Any], events: Sequence[_Event], end:
     for index, a in enumerate(report["allocations"]):
         if a["bytes"] > 0:
             _allocation(body, report, index, a, _times(a, steps, end), end, at)
-    lines = [("peak", report["peak_bytes"], "#c03030")]
-    if report["budget"] <= top:
-        lines.append(("budget", report["budget"], "#111111"))
-    for name, value, colour in lines:
+    right = _LEFT + _PLOT - 6.0
+    for name, value, colour in (("budget", report["budget"], "#111111"), ("peak", report["peak_bytes"], "#c03030")):
+        if value > top:
+            continue
         body.append(
             f'<line x1="{_LEFT}" x2="{_LEFT + _PLOT}" y1="{at(value):.1f}" y2="{at(value):.1f}" stroke="{colour}" stroke-dasharray="6 4"/>'
         )
         below = at(value) - y < 16  # inside the plot: above the line where there is room
         label = f"{name} {size_text(value)}"
-        body.append(_text(_LEFT + _PLOT - 6, at(value) + (13 if below else -4), label, size=12, anchor="end", fill=colour))
+        body.append(_text(right, at(value) + (13 if below else -4), label, size=12, anchor="end", fill=colour))
+        right -= 7.5 * len(label)  # the two lines may be close to each other
 
 
 def _times(allocation: dict[str, Any], steps: Sequence[_Event], end: float) -> list[tuple[float, float]]:

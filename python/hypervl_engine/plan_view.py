@@ -12,6 +12,7 @@ from .memory_map import Panel, memory_map, size_text
 from .plan import Plan, Stage
 from .trace import Part, Process, write_trace
 
+Measured = Sequence[tuple[str, Sequence[Any]]]
 _ALL = 1 << 30  # repetitions
 _MEMORY_TEXT = {
     "weights": "weights, mapped and shared",
@@ -77,49 +78,54 @@ def stage_title(stage: Stage, report: dict[str, Any]) -> str:
         parts.append(_count(stage.rows, "row"))
     if stage.position is not None:
         parts.append(f"at position {stage.position}")
-    parts.append(f"fast memory {size_text(report['peak_bytes'])} of {size_text(report['budget'])}, DDR arena {size_text(report['ddr_bytes'])}")
+    parts.append(
+        f"fast memory {size_text(report['peak_bytes'])} of {size_text(report['budget'])}, DDR arena {size_text(report['ddr_bytes'])}"
+    )
     return ", ".join(parts)
 
 
-def write_files(plan: Plan, folder: Path, measured: Sequence[tuple[str, list[dict[str, Any]]]] = ()) -> list[Path]:
+def write_files(plan: Plan, folder: Path, measured: Measured = ()) -> list[Path]:
     """Writes plan.json, report.json, trace.json and plan.svg into a folder (made if need be) and returns their paths.
 
-    measured: (Program name, events) of a run, as `Session.take_trace` gives them: they become a process of their own in
-    the trace, beside the plan's.
+    measured: (Program name, events) of a run, as `Stream.trace` has them: they become a process of their own in the
+    trace, beside the plan's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("plan.json", "report.json", "trace.json", "plan.svg")]
     plan.save(paths[0])
     paths[1].write_text(json.dumps(plan.to_dict(), indent=1) + "\n", encoding="utf-8")
-    write_trace(paths[2], processes(plan, measured))
-    paths[3].write_text(picture(plan), encoding="utf-8")
+    reports = with_events(plan)
+    write_trace(paths[2], processes(plan, measured, reports))
+    paths[3].write_text(picture(plan, reports), encoding="utf-8")
     return paths
 
 
-def processes(plan: Plan, measured: Sequence[tuple[str, list[dict[str, Any]]]] = ()) -> list[Process]:
+def with_events(plan: Plan) -> list[dict[str, Any]]:
+    """Every stage's report with the events of all repetitions."""
+    return [plan.describe(index, _ALL) for index in range(len(plan.stages))]
+
+
+def processes(plan: Plan, measured: Measured = (), reports: Sequence[dict[str, Any]] | None = None) -> list[Process]:
     """The plan's stages, each run once, and what was measured, as processes of one trace."""
     parts = []
-    for index, stage in enumerate(plan.stages):
+    for stage, report in zip(plan.stages, reports or with_events(plan), strict=True):
         runs = "" if stage.runs == 1 else f" (one of {stage.runs} runs)"
-        parts.append(Part(stage.name + runs, plan.describe(index, _ALL)["events"]))
+        parts.append(Part(stage.name + runs, report["events"]))
     out = [Process(f"plan for {plan.spec.name}: predicted", parts)]
     if measured:
         out.append(measured_process(measured))
     return out
 
 
-def measured_process(measured: Sequence[tuple[str, list[dict[str, Any]]]]) -> Process:
+def measured_process(measured: Measured) -> Process:
     """The runs of a trace that was taken, one after another."""
     return Process("run: measured", [Part(name, events) for name, events in measured])
 
 
-def picture(plan: Plan) -> str:
+def picture(plan: Plan, reports: Sequence[dict[str, Any]] | None = None) -> str:
     """The SVG of all stages."""
-    panels = []
-    for index, stage in enumerate(plan.stages):
-        report = plan.describe(index, 1)
-        panels.append(Panel(stage_title(stage, report), report))
-    return memory_map(heading(plan), notes(plan), panels)
+    stages = zip(plan.stages, reports or with_events(plan), strict=True)
+    return memory_map(heading(plan), notes(plan), [Panel(stage_title(stage, report), report) for stage, report in stages])
 
 
 _COLUMNS = ("section", "x", "op", "rows x n x k", "in blocks of", "in", "out", "peak", "ms", "bound by")
