@@ -192,8 +192,9 @@ double GroupSearch::estimate(Plan& mock, int32_t o, int32_t block_rows, bool str
   for (const bool tail : {false, true}) {
     const int32_t times = tail ? 1 : count - 1;
     if (times == 0) continue;
-    step.block = tail ? count - 1 : (count - 2) / 2;  // the middle one: causal attention sees as many keys there as on average
-    step.row_begin = step.block * block_rows;
+    step.block = tail ? count - 1 : 0;
+    // In the middle of the blocks: causal attention sees as many keys there as on average.
+    step.row_begin = tail ? step.block * block_rows : (count - 2) * block_rows / 2;
     step.row_end = std::min(rows, step.row_begin + block_rows);
     const TransferList loads = loads_before(program_, mock, step, largest_), stores = stores_after(program_, mock, step, largest_);
     for (const TransferList* list : {&loads, &stores}) {

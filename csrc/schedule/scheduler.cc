@@ -128,7 +128,7 @@ Plan make_plan(const Program& program, const HardwareSpec& spec, int64_t budget)
 
 int64_t smallest_budget(const Program& program, const HardwareSpec& spec) {
   check_spec(spec);
-  return Family(program, spec, kMostBudget).smallest_budget();
+  return std::max<int64_t>(Family(program, spec, kMostBudget).smallest_budget(), 1);
 }
 
 }  // namespace hvl
