@@ -27,6 +27,7 @@ void add_blocks(int32_t rows, int32_t quantum, std::vector<int32_t>& blocks) {
       blocks.push_back(block);
     }
   }
+  if (blocks.back() > quantum) blocks.push_back(quantum);
 }
 
 }  // namespace
