@@ -17,6 +17,9 @@ struct Work {
   int64_t units = 1;
 };
 
+// The maximum of a group and its inverse cost as much as this many elements.
+constexpr double kQuantizeGroup = 100;
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 double linear_cycles(const HardwareSpec& spec, const WeightShape& w, bool a16, double outputs, double rows) {
@@ -34,7 +37,8 @@ double visible_pairs(const Op& op, const PlanOp& plan, const Step& step) {
   const double rows = step.row_end - step.row_begin, keys = step.key_end - step.key_begin;
   const bool last_keys = plan.block_keys == 0 || step.key_end % plan.block_keys != 0;
   if (op.i[1] == 0 || !last_keys) return rows * keys;
-  const double hidden = keys >= rows ? rows * (rows - 1) / 2 : keys * (keys - 1) / 2 + (rows - keys) * keys;
+  // Kernels work on blocks of rows and keys: about half of what the mask hides at the edge is computed all the same.
+  const double hidden = 0.5 * (keys >= rows ? rows * (rows - 1) / 2 : keys * (keys - 1) / 2 + (rows - keys) * keys);
   return rows * keys - hidden;
 }
 
@@ -57,8 +61,10 @@ Work step_work(const Program& program, const Plan& plan, const HardwareSpec& spe
     case OpKind::kNorm:
       return elements(op.i[0] == int32_t(NormKind::kLayer) ? spec.norm / 1.5 : spec.norm);
     case OpKind::kQuantize:
-    case OpKind::kQuantizeI16:
-      return elements(spec.quantize);
+    case OpKind::kQuantizeI16: {
+      const Buffer& out = program.buffers[op.out];
+      return {double(rows) * (out.cols + double(ceil_div(out.cols, out.group_size)) * kQuantizeGroup) / spec.quantize, rows};
+    }
     case OpKind::kActivation:
       return elements(spec.activation);
     case OpKind::kSiluMul:
@@ -72,31 +78,50 @@ Work step_work(const Program& program, const Plan& plan, const HardwareSpec& spe
     case OpKind::kPatchify:
       return {elements(spec.patchify).cycles, ceil_div(rows, op.i[1])};
     case OpKind::kKvStore:
-      return {2.0 * double(rows) * program.buffers[op.in[0]].cols / spec.kv_store, op.i[0]};
+      // It also clears what follows the last key in a block of 16: half a block on average.
+      return {2.0 * (double(rows) + (op.state != kNone ? kKvKeyBlock / 2 : 0)) * program.buffers[op.in[0]].cols / spec.kv_store, op.i[0]};
     case OpKind::kVrcStem:
-      return {vrc_cycles(spec, double(rows) * op.i[4], 27, spec.macs_vrc), ceil_div(rows, op.i[3])};
+      return {vrc_cycles(spec, double(rows) * op.i[4], 36, spec.macs_vrc), ceil_div(rows, op.i[3])};
     case OpKind::kVrcDepthwise:
       return {vrc_cycles(spec, double(rows) * op.i[4], 9, spec.macs_vrc_depthwise), ceil_div(rows, op.i[3])};
     case OpKind::kVrcPointwise:
       return {vrc_cycles(spec, double(rows) * op.i[3], 4.0 * op.i[2], spec.macs_vrc), ceil_div(rows, kVrcPixelBlock)};
     case OpKind::kVrcPool:
-      return {double(op.i[0]) * op.i[1] / spec.macs_vrc, ceil_div(op.i[1], kVrcLanes)};
+      return {double(op.i[0]) * op.i[1] / spec.macs_vrc_depthwise, ceil_div(op.i[1], kVrcLanes)};
   }
   return {};
 }
 
-// Whether the weights of a Program stay in the machine's caches from one run to the next.
-bool weights_cached(const Program& program, const HardwareSpec& spec) {
-  double bytes = 0;
-  for (size_t i = 0; i < program.shapes.size() && bytes < spec.cache_bytes; ++i) bytes += double(program.shapes[i].bytes);
-  return bytes < spec.cache_bytes;
+// What of a Program's memory stays in the machine's caches: the buffers that its ops hand on to each other, or all it touches, so that
+// the next run finds it there.
+struct Cached {
+  bool buffers = false, all = false;
+};
+Cached cached(const Program& program, const Plan& plan, const HardwareSpec& spec) {
+  if (spec.cache_bytes <= 0) return {};
+  double bytes = double(plan.peak_bytes + plan.ddr_bytes);
+  for (const Buffer& b : program.buffers) {
+    if (b.space == Space::kBound) bytes += double(b.bytes());
+  }
+  const bool buffers = bytes <= spec.cache_bytes;
+  for (const Op& op : program.ops) {
+    if (op.kind != OpKind::kKvStore || op.state == kNone) continue;
+    const StateShape& s = program.states[op.state];
+    bytes += 2.0 * s.kv_heads * s.head_dim * s.capacity * s.bits / 8 * section_of(program, int32_t(&op - program.ops.data())).repeat;
+  }
+  for (size_t i = 0; i < program.shapes.size() && bytes <= spec.cache_bytes; ++i) bytes += double(program.shapes[i].bytes);
+  return {buffers, bytes <= spec.cache_bytes};
 }
 
-// Bytes the kernel itself moves from and to DDR, where it works in place: operands without a place in fast memory, K/V, weights.
+// Bytes the kernel itself moves from and to DDR, where it works in place: operands without a place in fast memory or a cache, K/V, weights.
 double ddr_bytes(const Program& program, const Plan& plan, const HardwareSpec& spec, const Step& step) {
   const Op& op = program.ops[step.op];
   const int32_t rows = step.row_end - step.row_begin;
-  const auto in_ddr = [&](BufferId id) { return plan.buffers[id].home == Home::kDdr || plan.buffers[id].home == Home::kBound; };
+  const Cached in_cache = cached(program, plan, spec);
+  if (in_cache.all) return 0;
+  const auto in_ddr = [&](BufferId id) {
+    return !in_cache.buffers && (plan.buffers[id].home == Home::kDdr || plan.buffers[id].home == Home::kBound);
+  };
   const auto row_bytes = [&](BufferId id) { return double(rows_bytes(program.buffers[id], 1)); };
   double bytes = 0;
   for (int k = 0; k < 3; ++k) {
@@ -118,7 +143,6 @@ double ddr_bytes(const Program& program, const Plan& plan, const HardwareSpec& s
     const double keys = op.kind == OpKind::kAttention ? step.key_end - step.key_begin : rows;
     bytes += 2.0 * keys * heads * s.head_dim * s.bits / 8;
   }
-  if (weights_cached(program, spec)) return bytes;
   const ProgramSection& section = program.sections[step.section];
   for (int slot = 0; slot < 4; ++slot) {
     if (op.weight[slot] == kNone) continue;

@@ -16,7 +16,7 @@ namespace hvl {
   X(transfer_bytes_per_s)  /* between DDR and fast memory, by the transfer engine */                                 \
   X(transfer_latency_s)    /* of one transfer */                                                                     \
   X(ddr_bytes_per_s)       /* reads by the kernels themselves, all contexts together */                              \
-  X(cache_bytes)           /* not staged: weights of a Program that takes less stay in caches from run to run: no cost */ \
+  X(cache_bytes)           /* not staged; may be 0: buffers of a Program that take less in all, or all it touches, cost no reads of DDR */ \
   X(launch_s)              /* handing one kernel step to all contexts, and waiting for them */                       \
   X(macs_w4a16)                                                                                                      \
   X(macs_w4a8)                                                                                                       \

@@ -49,9 +49,10 @@ def time_kernel(kind: str, threads: int, *, runs: int = 5, run_seconds: float = 
     """Seconds one call of a kernel takes on made-up operands in `threads` threads: the best of `runs` runs of at least
     `run_seconds` each. The kinds and their numbers (ValueError when one is missing, unknown or out of range):
     linear (rows, outputs, inputs, weight_bits, activation_bits, group_size=128, copies=1: weights taken in turn),
-    quantize (rows, cols, activation_bits), quantize_i16 (rows, cols), norm (rows, cols, layer_norm=0|1), activation (rows, cols,
-    function=0..4 as in kernels/activation), silu_mul (rows, cols), rope (rows, heads, head_dim), kv_store (rows, kv_heads,
-    head_dim, bits), attention (rows, heads, kv_heads, head_dim, keys, causal=0|1, bits), embed (rows, cols),
+    quantize (rows, cols, activation_bits, group_size=128), quantize_i16 (rows, cols), norm (rows, cols, layer_norm=0|1),
+    activation (rows, cols, function=0..4 as in kernels/activation), silu_mul (rows, cols), rope (rows, heads, head_dim),
+    kv_store (rows, kv_heads, head_dim, bits), attention (rows, heads, kv_heads, head_dim, keys, causal=0|1, bits), embed (rows, cols,
+    group_size=128),
     pixel_shuffle (side, cols), patchify (side, patch), vrc_stem (side, channels), vrc_depthwise (side, channels, stride),
     vrc_pointwise (pixels, inputs, channels); read (bytes: all of them once), copy (bytes, block: of one block),
     launch (handing out nothing once), cycle (one clock cycle)."""

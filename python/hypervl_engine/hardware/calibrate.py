@@ -29,6 +29,7 @@ _MIB = 1 << 20
 _FASTEST = 1e4
 _TILE_ROWS = (1, 2, 6, 8, 24, 90)
 _ROUNDS = 3
+_QUANTIZE_GROUP = 100  # elements that a group counts for beside its own: kQuantizeGroup in cost.cc
 
 
 def calibrate(threads: int, *, quick: bool = False, progress: bool = True) -> dict[str, float]:
@@ -147,7 +148,7 @@ def _attention(meter: _Meter) -> dict[str, float]:
     ):  # fmt: skip
         numbers = {"rows": rows, "heads": heads * meter.threads, "kv_heads": kv_heads * meter.threads, "head_dim": head_dim, "keys": keys}
         cycles.append(meter.cycles("attention", causal=causal, bits=16 if causal else 32, **numbers))
-        seen = rows * keys - causal * rows * (rows - 1) / 2
+        seen = rows * keys - causal * rows * (rows - 1) / 4  # half of what the mask hides: see cost.cc
         pairs = seen * heads * meter.threads
         amounts.append({"macs_attention": 2 * head_dim * pairs, "exps_attention": pairs})
     return fit_rates(amounts, cycles)
@@ -176,22 +177,29 @@ def _elementwise(meter: _Meter) -> dict[str, float]:
     def between(*rates: float) -> float:
         return float(np.exp(np.mean(np.log(rates))))
 
-    side = 4 * meter.threads
+    def quantize(cols: int, bits: int, group: int) -> float:
+        elements = rows * (cols + cols // group * _QUANTIZE_GROUP)
+        return rate(elements, "quantize", rows=rows, cols=cols, activation_bits=bits, group_size=group)
+
+    def rope(heads: int, head_dim: int) -> float:
+        return rate(rows * heads * head_dim, "rope", rows=rows, heads=heads, head_dim=head_dim)
+
+    def kv_store(heads: int, head_dim: int, bits: int) -> float:
+        return rate(2 * 96 * heads * head_dim, "kv_store", rows=96, kv_heads=heads, head_dim=head_dim, bits=bits)
+
+    side, heads = 4 * meter.threads, 4 * meter.threads
     return {
         # cost.cc counts a LayerNorm 1.5 times.
         "norm": between(
             rate(rows * 1536, "norm", rows=rows, cols=1536, layer_norm=0),
             1.5 * rate(rows * 896, "norm", rows=rows, cols=896, layer_norm=1),
         ),
-        "quantize": between(
-            rate(rows * 1536, "quantize", rows=rows, cols=1536, activation_bits=16),
-            rate(rows * 1536, "quantize", rows=rows, cols=1536, activation_bits=8),
-        ),
-        "activation": rate(rows * 3584, "activation", rows=rows, cols=3584),
+        "quantize": between(*(quantize(1536, bits, group) for bits in (16, 8) for group in (32, 128))),
+        "activation": between(*(rate(rows * 3584, "activation", rows=rows, cols=3584, function=f) for f in (0, 1))),
         "silu_mul": rate(rows * 4608, "silu_mul", rows=rows, cols=4608),
-        "rope": rate(rows * 12 * 96, "rope", rows=rows, heads=12, head_dim=96),
-        "kv_store": rate(2 * 96 * 4 * meter.threads * 96, "kv_store", rows=96, kv_heads=4 * meter.threads, head_dim=96, bits=16),
-        "embed": rate(rows * 1536, "embed", rows=rows, cols=1536),
+        "rope": between(rope(12, 96), rope(24, 48)),
+        "kv_store": between(kv_store(heads, 96, 16), kv_store(heads, 80, 32), kv_store(heads, 40, 16)),
+        "embed": between(*(rate(rows * 1536, "embed", rows=rows, cols=1536, group_size=group) for group in (32, 128))),
         "patchify": rate(side * side * 3 * 14 * 14, "patchify", side=side, patch=14),
         "copy": rate(side * side * 896, "pixel_shuffle", side=side, cols=896),
     }
