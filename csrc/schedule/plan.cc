@@ -58,6 +58,7 @@ class Checker {
     for (const PlanOp& p : plan_.ops) place("an op's scratch", p.scratch_offset, p.scratch_bytes);
     for (const BufferPlan& b : plan_.buffers) place("a buffer", b.offset, 0);
     place("the ring", plan_.ring_offset, plan_.ring_slot_bytes);
+    if (plan_.ring_slot_bytes % kPlanAlignment != 0) bad("a slot of the ring has ", plan_.ring_slot_bytes, " bytes, expected a multiple of ", kPlanAlignment);
   }
 
   void place(const char* what, int64_t offset, int64_t bytes) const {
