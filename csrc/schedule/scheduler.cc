@@ -52,8 +52,9 @@ class Family {
       const int32_t layout = i >= 0 ? at_limit_[i] : least_;
       if (layout < 0 || layout == before) continue;
       before = layout;
-      // An op costs at least the larger of arithmetic and transfers, the estimate at most their sum: a plan cannot run in less than half of it.
-      if (best_s >= 0 && layouts_[layout].seconds > 2 * best_s) break;
+      // A staged run takes at least the larger of arithmetic and transfers, and the estimate is at most their sum: the plans that are left
+      // cannot be faster. (In place, caches may make a run faster than that.)
+      if (spec_.staged && best_s >= 0 && layouts_[layout].seconds > 2 * best_s) break;
       Plan plan = place(program_, spec_, layouts_[layout], start_);
       if (plan.peak_bytes > budget) continue;
       const double seconds = simulate(program_, plan, spec_, run).seconds;
@@ -97,8 +98,10 @@ class Family {
         held = stored;
       }
     }
-    if (least_ < 0 || least < layouts_[least_].bytes) {
+    const bool tie = least_ >= 0 && least == layouts_[least_].bytes;
+    if (least_ < 0 || least < layouts_[least_].bytes || tie) {
       search.best(slot, least, &layout);
+      if (tie && layout.seconds >= layouts_[least_].seconds) return;
       least_ = int32_t(layouts_.size());
       layouts_.push_back(layout);
     }
