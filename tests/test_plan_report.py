@@ -233,6 +233,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "blocks of no rows": (lambda c: tile(c)["plan"]["groups"][0].update(block_rows=0), "edited.json"),
     "overlap": (overlap, "edited.json"),
     "beyond the budget": (lambda c: tile(c)["plan"]["windows"][0].update(offset=1 << 40), "edited.json"),
+    "ring out of step": (lambda c: tile(c)["plan"].update(ring_slot_bytes=100), "ring"),
     "window too small": (lambda c: tile(c)["plan"]["windows"][0].update(bytes=1), "edited.json"),
 }
 

@@ -35,7 +35,7 @@ _DEFAULT_RATES = {
     "macs_vrc_depthwise": (8, 4, 0.5),
     "requant_vrc": (1.5, 0.8, 0.25),
     "norm": (2, 1, 0.25),
-    "quantize": (1, 0.5, 0.2),
+    "quantize": (1.8, 0.9, 0.35),
     "activation": (0.8, 0.4, 0.1),
     "silu_mul": (1, 0.5, 0.1),
     "rope": (1.4, 0.7, 0.2),
