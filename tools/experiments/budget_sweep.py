@@ -16,7 +16,7 @@ from tools.experiments.child import run_child
 from tools.experiments.machine import MIB, wait_until_quiet
 from tools.experiments.results import Record, ResultsFile
 from tools.experiments.tile_memory_profile import REPOSITORY, commit
-from tools.experiments.tile_memory_report import number, processor, table
+from tools.experiments.tile_memory_report import commits, number, processor, table
 
 DEVICES = ("cpu", "cpu-staged")
 BUDGETS_MIB = (0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
@@ -84,7 +84,7 @@ def write_report(results: ResultsFile, folder: Path) -> None:
     when = sorted(result["when"] for _, result in ok)
     text = [
         _HEADER.format(
-            processor=processor(), commits=", ".join(sorted({result["commit"] for _, result in ok})), first=when[0], last=when[-1],
+            processor=processor(), commits=commits([result for _, result in ok]), first=when[0], last=when[-1],
             tokens=ok[0][1]["prefill_tokens"], count=len(ok), same=same, digest=ok[0][1]["sha256"][:16],
         )
     ]  # fmt: skip
@@ -105,11 +105,11 @@ _HEADER = """\
 # Time and traffic against fast memory
 
 Written by `python -m tools.experiments.budget_sweep`; {processor}, 2 threads; the 1.8B shape with random weights, W4A16 with a W8A16 vision
-tower; commit {commits}, {first} to {last}.
+tower; {commits}, {first} to {last}.
 
-A tile is 256² pixels; prefill is one chunk of {tokens} tokens from position 0; decode is one token after it, the head not included in what
-is planned. `cpu` reads weights and DDR buffers in place; `cpu-staged` copies every operand into fast memory, as an NPU would. Moved: bytes
-of the planned transfers of one run, loads and stores.
+A tile is 256² pixels; prefill is one chunk of {tokens} tokens from position 0, decode one token after it, both with the head. `cpu` reads
+weights and DDR buffers in place; `cpu-staged` copies every operand into fast memory, as an NPU would. Moved: bytes of the planned transfers
+of one run, loads and stores.
 
 **Outputs of the {count} feasible runs: {same}** (sha256 of image embeddings and logits: `{digest}...`).
 
@@ -145,12 +145,13 @@ def plot(ok: list[tuple[Record, Record]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(2, len(STAGES), figsize=(16, 7), sharex=True)
     for column, stage in enumerate(STAGES):
-        for device in DEVICES:
+        for device, color in zip(DEVICES, ("tab:blue", "tab:orange"), strict=True):
             budgets = [case["budget"] / MIB for case, _ in ok if case["device"] == device]
             stages = [result["stages"][stage] for case, result in ok if case["device"] == device]
-            axes[0][column].plot(budgets, [s["ms"] for s in stages], "o-", markersize=3, label=f"{device}, measured")
-            axes[0][column].plot(budgets, [s["predicted_ms"] for s in stages], "--", linewidth=1, label=f"{device}, predicted")
-            axes[1][column].plot(budgets, [(s["bytes_in"] + s["bytes_out"]) / MIB for s in stages], "o-", markersize=3, label=device)
+            axes[0][column].plot(budgets, [s["ms"] for s in stages], "o-", color=color, markersize=3, label=f"{device}, measured")
+            axes[0][column].plot(budgets, [s["predicted_ms"] for s in stages], "--", color=color, linewidth=1, label=f"{device}, predicted")
+            moved = [(s["bytes_in"] + s["bytes_out"]) / MIB for s in stages]
+            axes[1][column].plot(budgets, moved, "o-", color=color, markersize=3, label=device)
         axes[0][column].set(title=f"{stage}: ms", ylim=(0, None))
         axes[1][column].set(title=f"{stage}: MiB moved", ylim=(0, None), xscale="log", xlabel="fast memory, MiB")
         axes[1][column].set_xticks(BUDGETS_MIB, [f"{b:g}" for b in BUDGETS_MIB])

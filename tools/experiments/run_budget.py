@@ -60,17 +60,18 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
         outputs.update(session.encode(rgb, 1.0, branch).tobytes())
         plan = engine.plan((tile, tile), branch=branch, text_tokens=chunk - visual)
         reports = {stage.name.split()[0]: report for stage, report in zip(plan.stages, plan.reports, strict=True)}
-        stages[f"{branch} tile"] = _stage(reports["tile"], ms)
-    stages["prefill"] = _stage(reports["prefill"], timed(prefill, "prefill_ms", 1))
+        stages[f"{branch} tile"] = _stage(ms, reports["tile"])
+    stages["prefill"] = _stage(timed(prefill, "prefill_ms", 1), reports["prefill"], reports["head"])
     outputs.update(session.last_logits().tobytes())
-    stages["decode"] = _stage(reports["decode"], timed(decode, "decode_ms", _DECODED))
+    stages["decode"] = _stage(timed(decode, "decode_ms", _DECODED), reports["decode"], reports["head"])
     outputs.update(session.last_logits().tobytes())
     return {"sha256": outputs.hexdigest(), "stages": stages, "noisy": any(noisy), "prefill_tokens": chunk}
 
 
-def _stage(report: dict[str, Any], ms: float) -> dict[str, float]:
-    names = ("bytes_in", "bytes_out", "transfers", "peak_bytes", "ddr_bytes", "predicted_ms")
-    return {"ms": ms, **{name: report[name] for name in names}}
+def _stage(ms: float, *reports: dict[str, Any]) -> dict[str, float]:
+    """Measured time, and what was planned for the Programs that run one after another."""
+    stage = {name: sum(report[name] for report in reports) for name in ("bytes_in", "bytes_out", "transfers", "predicted_ms")}
+    return {"ms": ms, **stage, "peak_bytes": max(report["peak_bytes"] for report in reports)}
 
 
 if __name__ == "__main__":

@@ -115,13 +115,12 @@ def claims(measured: Measured) -> str:
     rows = []
     for precision in ("a16", "a8"):
         for branch in BRANCHES:
-            results = [r for i in TILED_IMAGES if (r := measured.get(Case("hypervl", precision, branch, i, TILE)))]
-            if len(results) < 2:
+            results = {i: r for i in TILED_IMAGES if (r := measured.get(Case("hypervl", precision, branch, i, TILE)))}
+            activations = [r["activation_bytes"] for i, r in results.items() if i >= TILE]
+            if len(activations) < 2:
                 continue
-            activations = [r["activation_bytes"] for r in results]
-            spread = max(activations) / min(activations) - 1
-            images = [i for i in TILED_IMAGES if measured.get(Case("hypervl", precision, branch, i, TILE))]
-            slope = exponent([i * i for i in images], [r["latency_ms"] for r in results])
+            images, spread = list(results), max(activations) / min(activations) - 1
+            slope = exponent([i * i for i in images], [r["latency_ms"] for r in results.values()])
             rows.append([branch, precision.upper(), f"{images[0]}² to {images[-1]}²", f"{spread:.2%}", f"{slope:.3f}"])
     header = ["branch", "precision", "images", "spread of peak activation memory (asked: ≤ 2 %)", "exponent of latency in pixels (≤ 1.05)"]
     return table(header, rows)
@@ -198,12 +197,18 @@ def conditions(measured: Measured) -> str:
         versions.update(result.get("versions", {}))
     noisy = sum(r["noisy"] for r in results)
     days = sorted(r["when"] for r in results)
-    ours = sorted({r["commit"] for case in all_cases(True) if case.engine == "hypervl" and (r := measured.get(case))})
+    ours = [r for case in all_cases(True) if case.engine == "hypervl" and (r := measured.get(case))]
     return (
-        f"{len(results)} measurements between {days[0]} and {days[-1]} on {processor()}; 2 threads. hypervl at {', '.join(ours) or '-'}; "
+        f"{len(results)} measurements between {days[0]} and {days[-1]} on {processor()}; 2 threads. hypervl at {commits(ours)}; "
         + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
         + f". {noisy} of them had no sample during which other processes left 94 % of the processors alone; they are marked noisy."
     )
+
+
+def commits(results: Sequence[Record]) -> str:
+    """The commits that were measured, in their order (+: files differed from the commit)."""
+    names = list(dict.fromkeys(r["commit"] for r in sorted(results, key=lambda r: r["when"])))
+    return "-" if not names else f"commit {names[0]}" if len(names) == 1 else f"commits {names[0]} to {names[-1]}"
 
 
 def processor() -> str:
@@ -239,8 +244,9 @@ Written by `python -m tools.experiments.tile_memory_profile`. Random weights of 
 - **Compared**: the vision tower from pixels (patches, for OpenVINO) to its last layer norm; for hypervl that is `encode_ms` of the
   session's stats, projector and resizing not included. hypervl computes W8A16 ("A16") or W8A8 ("A8"); A16 stands beside bf16, A8 beside
   W8A8.
-- **Activations**: for hypervl the session's planned memory (the fast arena of the default budget, the arena in DDR, the session's blocks);
-  for others how far resident memory grows during the first pass of the loaded model (transformers: after a small image). hypervl's growth
+- **Activations**: for hypervl the session's planned memory (the highest point of fast memory with the default budget, the arena in DDR, the
+  session's blocks); an image smaller than a tile takes less and is left out of the spread. For
+  others how far resident memory grows during the first pass of the loaded model (transformers: after a small image). hypervl's growth
   is given too, less the image and the embeddings returned, which grow with the image by themselves and are counted beside; pages that are
   never touched are not in it.
 - **Whole process**: peak resident memory during that pass, loading left aside: weights, libraries and Python included. hypervl's weights
