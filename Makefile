@@ -27,7 +27,8 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 ASAN := build/asan-ubsan
-ASAN_TESTS := $(addprefix tests/test_,robustness.py safetensors.py checkpoint.py engine.py preprocess.py images.py vrc.py tiling.py chat.py)
+ASAN_TESTS := $(addprefix tests/test_,robustness.py safetensors.py checkpoint.py engine.py preprocess.py images.py vrc.py tiling.py chat.py edited_plans.py \
+  plan_report.py)
 asan: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --disable-pip-version-check -q cmake ninja pybind11
 	$(BIN)/cmake --preset asan-ubsan -DHVL_BUILD_TESTING=OFF -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
