@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypervl_engine.convert import convert_random
 from hypervl_engine.engine import Engine, load
+from hypervl_engine.hardware import default_cpu_spec
 from hypervl_engine.tokenizer import Tokenizer
 from safetensors.numpy import load_file, save_file
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
@@ -152,7 +153,7 @@ class ScriptedSession:
 class ScriptedModel:
     """Stands in for `_core.Model`: one visual token for every 16x16 pixels."""
 
-    threads, weight_bytes = 1, 0
+    threads, weight_bytes, budget = 1, 0, 0
 
     def __init__(self, image_token_id: int) -> None:
         self.image_token_id = image_token_id
@@ -171,7 +172,7 @@ class ScriptedEngine(Engine):
 
     def __init__(self, tokenizer: Tokenizer, config, context_length: int) -> None:
         checkpoint = SimpleNamespace(parsed_config=config, folder=Path("scripted"), generation_config={})
-        super().__init__(checkpoint, ScriptedModel(config.image_token_id), tokenizer, context_length, 16)
+        super().__init__(checkpoint, ScriptedModel(config.image_token_id), tokenizer, context_length, 16, default_cpu_spec(1))
         self.script: list[int] = []
         self.seeds: list[int] = []
         self.sessions: list[ScriptedSession] = []
