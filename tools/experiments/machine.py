@@ -52,7 +52,7 @@ def wait_until_quiet(limit_s: float, threshold: float = NOISY) -> dict[str, floa
             return {"others_before": round(share, 3), "load_average": os.getloadavg()[0], "waited_s": round(waited, 1)}
 
 
-def measure_runs(run: Callable[[], float | None], *, seconds: float = 8.0, most: int = 5) -> dict[str, Any]:
+def measure_runs(run: Callable[[], float | None], *, seconds: float = 5.0, most: int = 5) -> dict[str, Any]:
     """Memory and time of `run`, which returns milliseconds, or None where its wall time is meant.
 
     Memory is that of the first run: how far resident memory grew above what it was before (earlier allocations do not count), and the

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BRANCHES = ("base", "large")
 TILE = 256  # the checkpoint's own
 TILED_IMAGES = (224, 512, 768, 1024, 1536, 2048, 3072, 4096)
-UNTILED_IMAGES = (224, 256, 512, 768, 1024, 1536, 2048)
+UNTILED_IMAGES = (224, 256, 512, 1024, 1536, 2048)
 OTHER_TILES = (128, 192, 384, 512)
-OTHER_TILE_IMAGES = (224, 512, 1024, 2048)
+OTHER_TILE_IMAGES = (512, 1024)
 _MODULES = {"hypervl": "encode_hypervl", "torch": "encode_torch", "openvino": "encode_openvino"}
 
 
@@ -57,16 +58,21 @@ class Case:
 
 
 def all_cases(every: bool) -> list[Case]:
-    """In the order they are measured: small images first within each part. every: other tile sides at all images too."""
-    cases = [Case("hypervl", p, b, i, TILE) for i in TILED_IMAGES for p in ("a16", "a8") for b in BRANCHES]
-    for i in UNTILED_IMAGES:
-        for b in BRANCHES:
-            cases += [Case("openvino", p, b, i) for p in ("bf16", "w8a8")]
-            cases += [Case("torch", "bf16", b, i, attention=a) for a in ("sdpa", "eager")]
-    cases += [Case("hypervl", p, b, i) for i in UNTILED_IMAGES for p in ("a16", "a8") for b in BRANCHES]
-    cases += [Case("hypervl", "a8", "large", i, TILE, model="full") for i in (512, 2048)]
-    images = TILED_IMAGES if every else OTHER_TILE_IMAGES
-    return cases + [Case("hypervl", p, b, i, t) for i in images for t in OTHER_TILES for p in ("a16", "a8") for b in BRANCHES]
+    """In the order they are measured: what matters most first, small images first. every: other tile sides at all images too."""
+
+    def ours(images: Sequence[int], tiles: Sequence[int | None]) -> list[Case]:
+        return [Case("hypervl", p, b, i, t) for i in images for t in tiles for p in ("a16", "a8") for b in BRANCHES]
+
+    def others(images: Sequence[int]) -> list[Case]:
+        kinds = (("openvino", "bf16", None), ("openvino", "w8a8", None), ("torch", "bf16", "sdpa"))
+        return [Case(engine, p, b, i, attention=a) for i in images for b in BRANCHES for engine, p, a in kinds]
+
+    *smaller, largest = UNTILED_IMAGES
+    cases = ours([i for i in TILED_IMAGES if i <= largest], [TILE]) + others(smaller) + ours(smaller, [None]) + others([largest])
+    cases += ours([i for i in TILED_IMAGES if i > largest], [TILE]) + ours([largest], [None])
+    cases += ours(TILED_IMAGES if every else OTHER_TILE_IMAGES, OTHER_TILES)
+    cases += [Case("hypervl", "a8", "large", i, TILE, model="full") for i in (512, largest)]
+    return cases + [Case("torch", "bf16", b, i, attention="eager") for i in UNTILED_IMAGES for b in BRANCHES]
 
 
 def missing_packages(case: Case) -> list[str]:

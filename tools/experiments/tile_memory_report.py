@@ -245,10 +245,9 @@ Written by `python -m tools.experiments.tile_memory_profile`. Random weights of 
   session's stats, projector and resizing not included. hypervl computes W8A16 ("A16") or W8A8 ("A8"); A16 stands beside bf16, A8 beside
   W8A8.
 - **Activations**: for hypervl the session's planned memory (the highest point of fast memory with the default budget, the arena in DDR, the
-  session's blocks); an image smaller than a tile takes less and is left out of the spread. For
-  others how far resident memory grows during the first pass of the loaded model (transformers: after a small image). hypervl's growth
-  is given too, less the image and the embeddings returned, which grow with the image by themselves and are counted beside; pages that are
-  never touched are not in it.
+  session's blocks); an image smaller than a tile takes less and is left out of the spread. For others how far resident memory grows during
+  the first pass of the loaded model (transformers: after a small image). hypervl's growth is given too, less the image and the embeddings
+  returned, which grow with the image by themselves and are counted beside; pages that are never touched are not in it.
 - **Whole process**: peak resident memory during that pass, loading left aside: weights, libraries and Python included. hypervl's weights
   are a mapped file with one branch, its projector, and a language model of one layer ("full model": all of the 1.8B model); OpenVINO maps
   its own.
@@ -283,7 +282,8 @@ def plot(measured: Measured, path: Path) -> None:
             axis.set_xticks(TILED_IMAGES, [f"{i}²" for i in TILED_IMAGES])
             axis.minorticks_off()
             axis.grid(alpha=0.3)
-    axes[0][0].legend(fontsize=8)
+    if axes[0][0].lines:
+        axes[0][0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
