@@ -30,10 +30,13 @@ double linear_cycles(const HardwareSpec& spec, const WeightShape& w, bool a16, d
 }
 
 // Cycles of a VRC convolution with `taps` weights an output.
-double vrc_cycles(const HardwareSpec& spec, double outputs, double taps, double macs) { return outputs * (taps / macs + 1 / spec.requant_vrc); }
+double vrc_cycles(const HardwareSpec& spec, double outputs, double taps, double macs) {
+  return outputs * (taps / macs + 1 / spec.requant_vrc);
+}
 
-// (row, key) pairs that an attention step computes. The last keys of a causal block are seen by its last row only; kernels work on blocks of
-// rows and keys, so that a row computes about kMaskedKeys more than it sees (however the rows are cut: cutting them must not look like a gain).
+// (row, key) pairs that an attention step computes. The last keys of a causal block are seen by its last row only; kernels work on blocks
+// of rows and keys, so that a row computes about kMaskedKeys more than it sees (however the rows are cut: cutting them must not look like a
+// gain).
 constexpr double kMaskedKeys = 32;
 double visible_pairs(const Op& op, const PlanOp& plan, const Step& step) {
   const double rows = step.row_end - step.row_begin, keys = step.key_end - step.key_begin;
@@ -342,8 +345,8 @@ double step_seconds(const Program& program, const Plan& plan, const HardwareSpec
   return seconds + spec.launch_s;
 }
 
-PlanCost simulate(const Program& program, const Plan& plan, const HardwareSpec& spec, const RunScalars& run, std::vector<TraceEvent>* events,
-                  int32_t max_repetitions) {
+PlanCost simulate(const Program& program, const Plan& plan, const HardwareSpec& spec, const RunScalars& run,
+                  std::vector<TraceEvent>* events, int32_t max_repetitions) {
   // The third repetition of a section starts as the second did, with its first block already on the way: the rest are alike.
   constexpr int32_t kWalked = 3;
   const int32_t limit = events ? std::max(kWalked, max_repetitions) : kWalked;

@@ -21,14 +21,14 @@ double list_seconds(const HardwareSpec& spec, int64_t bytes, int32_t items);
 struct TraceEvent {
   bool transfer = false;
   bool store = false;
-  Step step;               // the kernel step, or the step the transfer is for
+  Step step;  // the kernel step, or the step the transfer is for
   double start_s = 0, duration_s = 0;
-  int64_t bytes = 0;       // of a transfer (all items of one list together)
-  int32_t items = 0;       // transfers in it
+  int64_t bytes = 0;  // of a transfer (all items of one list together)
+  int32_t items = 0;  // transfers in it
 };
 
 struct OpCost {
-  double seconds = 0;           // wall time attributed to the op: its kernels, and what they waited for transfers
+  double seconds = 0;  // wall time attributed to the op: its kernels, and what they waited for transfers
   double compute_s = 0, transfer_s = 0;
   int64_t bytes_in = 0, bytes_out = 0;
   int64_t transfers = 0, steps = 0;
@@ -37,11 +37,11 @@ struct OpCost {
 struct PlanCost {
   double seconds = 0, compute_s = 0, transfer_s = 0;
   int64_t bytes_in = 0, bytes_out = 0, transfers = 0;
-  std::vector<OpCost> ops;      // by op of the Program, all repetitions and blocks
+  std::vector<OpCost> ops;  // by op of the Program, all repetitions and blocks
 };
 
-// Walks the Plan with one transfer engine beside the contexts. `events`, when given, gets every event of the first `max_repetitions` repetitions
-// of each section (the totals count all).
+// Walks the Plan with one transfer engine beside the contexts. `events`, when given, gets every event of the first `max_repetitions`
+// repetitions of each section (the totals count all).
 PlanCost simulate(const Program& program, const Plan& plan, const HardwareSpec& spec, const RunScalars& run,
                   std::vector<TraceEvent>* events = nullptr, int32_t max_repetitions = 1 << 30);
 

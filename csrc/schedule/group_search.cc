@@ -10,9 +10,9 @@ namespace hvl {
 namespace {
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
-constexpr double kGroupSeconds = 1e-9;      // so that of equal cuts the one with fewer groups and blocks wins
-constexpr int64_t kLargestSlot = 4 << 20;   // larger transfers save nothing
-constexpr size_t kMostSubsets = 4;          // buffers that must cross groups: up to here every choice of residents is tried
+constexpr double kGroupSeconds = 1e-9;     // so that of equal cuts the one with fewer groups and blocks wins
+constexpr int64_t kLargestSlot = 4 << 20;  // larger transfers save nothing
+constexpr size_t kMostSubsets = 4;         // buffers that must cross groups: up to here every choice of residents is tried
 
 int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
@@ -162,7 +162,8 @@ void GroupSearch::find_residents() {
 }
 
 // Seconds of an op over all its blocks. Streamed blocks come in beside the arithmetic if they have slots to alternate between.
-double GroupSearch::estimate(Plan& mock, int32_t o, int32_t block_rows, bool streams_kv, const PlanOp& blocks, int64_t slot_bytes) const {
+double GroupSearch::estimate(const Plan& mock, int32_t o, int32_t block_rows, bool streams_kv, const PlanOp& blocks,
+                             int64_t slot_bytes) const {
   const Op& op = program_.ops[o];
   const Run& run = runs_[run_of_[o]];
   const int32_t rows = op_rows(program_, op).max_rows, count = ceil_div(rows, block_rows);

@@ -37,8 +37,8 @@ class GroupSearch {
   struct Use {
     int32_t op = 0;
     bool reads = false, writes = false;
-    std::vector<int64_t> window;           // bytes
-    std::vector<double> load_s, store_s;   // through a window, all blocks together; in place: what DDR adds
+    std::vector<int64_t> window;          // bytes
+    std::vector<double> load_s, store_s;  // through a window, all blocks together; in place: what DDR adds
   };
   // One op, by candidate (and slot): see estimate().
   struct OpCosts {
@@ -56,7 +56,7 @@ class GroupSearch {
   void find_residents();
   void measure_op(int32_t op, const Run& run);
   void measure_uses(BufferId buffer);
-  double estimate(Plan& mock, int32_t op, int32_t block_rows, bool streams_kv, const PlanOp& blocks, int64_t slot_bytes) const;
+  double estimate(const Plan& mock, int32_t op, int32_t block_rows, bool streams_kv, const PlanOp& blocks, int64_t slot_bytes) const;
   Option option(int32_t first, int32_t last, size_t candidate) const;
   bool streams_kv(int32_t op) const;
   size_t pair(int32_t first, int32_t last) const { return pairs_[last] + size_t(first - low_[last]); }
@@ -68,7 +68,7 @@ class GroupSearch {
   std::vector<Run> runs_;
   std::vector<int32_t> run_of_;         // by op
   std::vector<int32_t> low_;            // by op: the first op that may be in one group with it
-  std::vector<size_t> pairs_;           // by op: index of (low_[op], op) in the table below, times nothing
+  std::vector<size_t> pairs_;           // by op: index of (low_[op], op) in options_
   std::vector<int64_t> smallest_;       // by op: smallest_stream
   std::vector<OpCosts> costs_;          // by op
   std::vector<std::vector<Use>> uses_;  // by buffer
@@ -76,11 +76,11 @@ class GroupSearch {
   std::vector<int64_t> slots_;
 
   std::vector<bool> resident_;
-  std::vector<std::vector<Option>> options_;      // by pair, then candidate
+  std::vector<std::vector<Option>> options_;  // by pair, then candidate
   // By candidate * slots + slot: seconds of the ops before op o of its run, and how many of them cannot run so.
   std::vector<std::vector<double>> prefix_;
   std::vector<std::vector<int32_t>> blocked_;
-  mutable std::vector<int64_t> change_;           // scratch of option(): what begins and ends at each op
+  mutable std::vector<int64_t> change_;  // scratch of option(): what begins and ends at each op
 };
 
 }  // namespace hvl

@@ -39,7 +39,7 @@ int64_t pack(std::span<Allocation> all, const std::vector<int32_t>& order, std::
 // Packs by the best of a few orders; what lives throughout (the ring) always comes first.
 int64_t pack_best(std::vector<Allocation>& all) {
   const auto life = [&](int32_t i) { return int64_t(all[i].last_op - all[i].first_op + 1); };
-  const auto fixed = [&](int32_t i) { return all[i].kind != Allocation::Kind::kRing; };
+  const auto later = [&](int32_t i) { return all[i].kind != Allocation::Kind::kRing; };
   std::vector<int32_t> order(all.size());
   std::vector<Span> taken;
   std::vector<Allocation> best;
@@ -47,7 +47,7 @@ int64_t pack_best(std::vector<Allocation>& all) {
   for (int attempt = 0; attempt < 3; ++attempt) {
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-      if (fixed(a) != fixed(b)) return fixed(a) < fixed(b);
+      if (later(a) != later(b)) return later(a) < later(b);
       if (attempt == 0) return all[a].bytes > all[b].bytes;
       if (attempt == 1) return all[a].bytes * life(a) > all[b].bytes * life(b);
       return life(a) != life(b) ? life(a) > life(b) : all[a].bytes > all[b].bytes;
@@ -110,8 +110,6 @@ bool choose_blocks(const Program& program, const HardwareSpec& spec, int32_t o, 
   return true;
 }
 
-bool crosses_groups(const Plan& plan, const Lifetime& life) { return group_of(plan, life.first) != group_of(plan, life.last); }
-
 int64_t window_bytes(const Program& program, const PlanGroup& group, BufferId buffer) {
   const int32_t rows = op_rows(program, program.ops[group.first_op]).max_rows;
   int32_t most = 0;
@@ -151,7 +149,7 @@ Plan place(const Program& program, const HardwareSpec& spec, const Layout& layou
     const Buffer& b = program.buffers[i];
     if (b.space == Space::kBound) {
       plan.buffers[i].home = Home::kBound;
-    } else if (lives[i].first >= 0 && crosses_groups(plan, lives[i])) {
+    } else if (lives[i].first >= 0 && group_of(plan, lives[i].first) != group_of(plan, lives[i].last)) {
       plan.buffers[i].home = layout.resident[i] ? Home::kResident : Home::kDdr;
       if (layout.resident[i]) continue;
       const PlanGroup& last = plan.groups[group_of(plan, lives[i].last)];
@@ -180,10 +178,18 @@ Plan place(const Program& program, const HardwareSpec& spec, const Layout& layou
   plan.peak_bytes = pack_best(fast);
   for (const Allocation& a : fast) {
     switch (a.kind) {
-      case Allocation::Kind::kResident: plan.buffers[a.index].offset = a.offset; break;
-      case Allocation::Kind::kWindow: plan.windows[a.index].offset = a.offset; break;
-      case Allocation::Kind::kScratch: plan.ops[a.index].scratch_offset = a.offset; break;
-      case Allocation::Kind::kRing: plan.ring_offset = a.offset; break;
+      case Allocation::Kind::kResident:
+        plan.buffers[a.index].offset = a.offset;
+        break;
+      case Allocation::Kind::kWindow:
+        plan.windows[a.index].offset = a.offset;
+        break;
+      case Allocation::Kind::kScratch:
+        plan.ops[a.index].scratch_offset = a.offset;
+        break;
+      case Allocation::Kind::kRing:
+        plan.ring_offset = a.offset;
+        break;
     }
   }
   plan.ddr_bytes = pack_best(ddr);

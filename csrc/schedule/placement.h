@@ -19,14 +19,11 @@ struct Layout {
 
 int64_t plan_aligned(int64_t bytes);
 
-// How an op's steps are cut so that a step's streamed block fits a slot of the ring (or, at the least, the whole ring). `smallest`: streamed
-// bytes of a step of one unit and one chunk of keys (smallest_stream). False when even that does not fit.
+// How an op's steps are cut so that a step's streamed block fits a slot of the ring (or, at the least, the whole ring). `smallest`:
+// streamed bytes of a step of one unit and one chunk of keys (smallest_stream). False when even that does not fit.
 bool choose_blocks(const Program& program, const HardwareSpec& spec, int32_t op, bool streams_kv, int64_t slot_bytes, int64_t smallest,
                    PlanOp* block);
 int64_t smallest_stream(const Program& program, int32_t op);  // attention: over K/V in DDR
-
-// Whether several groups (groups of `plan`) use a buffer.
-bool crosses_groups(const Plan& plan, const Lifetime& life);
 
 // Bytes of a buffer's window in a group, 0 when the group does not use it through one.
 int64_t window_bytes(const Program& program, const PlanGroup& group, BufferId buffer);

@@ -125,8 +125,8 @@ Plan make_plan(const Program& program, const HardwareSpec& spec, int64_t budget)
   if (budget < 1 || budget > kMostBudget) fail(ErrorKind::kValue, "budget is ", budget, " bytes, expected 1 .. 2^40");
   Plan plan;
   if (Family(program, spec, budget).fastest(budget, &plan)) return plan;
-  fail(ErrorKind::kMemory, "program ", program.name, " needs at least ", smallest_budget(program, spec), " bytes of fast memory on ", spec.name,
-       ", the budget is ", budget);
+  fail(ErrorKind::kMemory, "program ", program.name, " needs at least ", smallest_budget(program, spec), " bytes of fast memory on ",
+       spec.name, ", the budget is ", budget);
 }
 
 int64_t smallest_budget(const Program& program, const HardwareSpec& spec) {
