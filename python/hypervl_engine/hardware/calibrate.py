@@ -197,7 +197,7 @@ def _elementwise(meter: _Meter) -> dict[str, float]:
         "quantize": between(*(quantize(1536, bits, group) for bits in (16, 8) for group in (32, 128))),
         "activation": between(*(rate(rows * 3584, "activation", rows=rows, cols=3584, function=f) for f in (0, 1))),
         "silu_mul": rate(rows * 4608, "silu_mul", rows=rows, cols=4608),
-        "rope": between(rope(12, 96), rope(24, 48)),
+        "rope": between(rope(12, 96), rope(20, 32)),
         "kv_store": between(kv_store(heads, 96, 16), kv_store(heads, 80, 32), kv_store(heads, 40, 16)),
         "embed": between(*(rate(rows * 1536, "embed", rows=rows, cols=1536, group_size=group) for group in (32, 128))),
         "patchify": rate(side * side * 3 * 14 * 14, "patchify", side=side, patch=14),
@@ -216,9 +216,12 @@ def _memory(meter: _Meter) -> dict[str, float]:
     cached = weight_bytes / meter.seconds("linear", **numbers)
     # Where arithmetic is what takes the time, the kernel says nothing about memory.
     bandwidth = streamed if streamed < min(read, 0.9 * cached) else read
-    cache_bytes = 0
+    # Caches end where reads are nearer to memory's rate than to that of the first level beyond a core.
+    cache_bytes, fast = 0, 0.0
     for size in () if meter.quick else (2, 4, 8, 16, 32, 64):
-        if size * _MIB / meter.seconds("read", bytes=size * _MIB) < 1.5 * read:
+        rate = size * _MIB / meter.seconds("read", bytes=size * _MIB)
+        fast = rate if size == 2 else fast
+        if rate < np.sqrt(fast * read):
             break
         cache_bytes = size * _MIB
     amounts, cycles = [], []
