@@ -128,8 +128,8 @@ def table(rows: list[dict[str, Any]], layers: int, version: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budgets", type=int, nargs="+", default=[1, 2, 4], help="of fast memory, MiB; powers of two")
-    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--budgets", type=int, nargs="+", default=[1, 2, 4, 8], help="of fast memory, MiB; powers of two")
+    parser.add_argument("--layers", type=int, default=2, help="enough that their weights do not fit the simulated cache")
     parser.add_argument("--encode", nargs=3, metavar=("CHECKPOINT", "BUDGET", "RUNS"), help="what runs under valgrind")
     options = parser.parse_args()
     if options.encode:
