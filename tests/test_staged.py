@@ -235,3 +235,21 @@ def test_memory_does_not_grow_with_the_image() -> None:
     for name in ("fast_peak_bytes", "fast_planned_bytes", "ddr_bytes", "block_bytes", "arena_bytes", "kv_cache_bytes"):
         assert small[name] == large[name], name
     assert large["image_bytes"] >= 4096 * 4096 * 3 > 10 * small["image_bytes"]
+
+
+def test_generate_takes_a_photo_of_any_size_in_the_same_memory(tmp_path: Path) -> None:
+    """Tiles are projected and prefilled as they finish: 16,384 visual tokens in the activation memory of 256."""
+    text = {**TEXT, "num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "max_position_embeddings": 20000}
+    engine = load(
+        write_random(tmp_path / "long", text=text, tiling={"tile_size": 256}), threads=2, context_length=17000, progress=False
+    )  # fmt: skip
+    lines = []
+    for side in (512, 4096):
+        result = engine.generate(np.zeros((side, side, 3), np.uint8), "a", scale=1.0, branch="base", max_new_tokens=2)
+        assert result.stats.visual_tokens == (side // 32) ** 2
+        lines.append(engine.stats)
+    for name in ("fast_peak_bytes", "fast_planned_bytes", "ddr_bytes", "block_bytes", "arena_bytes", "kv_cache_bytes"):
+        assert lines[0][name] == lines[1][name], name
+    assert lines[1]["image_bytes"] >= 4096 * 4096 * 3
+    with pytest.raises(ValueError, match=r"16384 visual tokens, max_visual_tokens is 1000: scale=0\.\d+ would fit"):
+        engine.generate(np.zeros((4096, 4096, 3), np.uint8), "a", scale=1.0, max_visual_tokens=1000)
