@@ -144,6 +144,7 @@ BAD = {
     "key unknown": (edit((*CLOCK, "unit"), "Hz"), "clock_hz.*unit"),
     "name missing": (drop(("name",)), "name"),
     "name empty": (edit(("name",), ""), "name"),
+    "name not text": (edit(("name",), "\ud800"), "name"),
     "name a number": (edit(("name",), 3), "name"),
     "staged text": (edit(("staged",), "yes"), "staged"),
     "staged a number": (edit(("staged",), 1), "staged"),

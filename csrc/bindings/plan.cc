@@ -91,14 +91,22 @@ struct Reader {
     fail(ErrorKind::kValue, where, ": expected ", expected, ", got ", shown(got));
   }
 
+  std::string string(const py::handle& value, const char* expected) const {
+    if (!py::isinstance<py::str>(value)) bad(expected, value);
+    try {
+      return value.cast<std::string>();
+    } catch (const py::cast_error&) {  // half a surrogate pair
+      bad(expected, value);
+    }
+  }
+
   template <typename T>
   void read(const py::handle& value, T& to) const {
     if constexpr (std::is_same_v<T, bool>) {
       if (!py::isinstance<py::bool_>(value)) bad("true or false", value);
       to = value.cast<bool>();
     } else if constexpr (std::is_same_v<T, uint64_t>) {
-      if (!py::isinstance<py::str>(value)) bad("16 hexadecimal digits", value);
-      const auto text = value.cast<std::string>();
+      const std::string text = string(value, "16 hexadecimal digits");
       if (text.size() != 16 || text.find_first_not_of("0123456789abcdef") != std::string::npos) bad("16 hexadecimal digits", value);
       to = std::strtoull(text.c_str(), nullptr, 16);
     } else if constexpr (std::is_integral_v<T>) {
@@ -109,12 +117,10 @@ struct Reader {
         bad("a smaller whole number", value);
       to = static_cast<T>(number);
     } else if constexpr (std::is_same_v<T, std::string>) {
-      if (!py::isinstance<py::str>(value)) bad("text", value);
-      to = value.cast<std::string>();
+      to = string(value, "text");
     } else if constexpr (std::is_same_v<T, Home>) {
       const auto* end = std::end(kHomes);
-      const auto* found = end;
-      if (py::isinstance<py::str>(value)) found = std::find(std::begin(kHomes), end, value.cast<std::string>());
+      const auto* found = std::find(std::begin(kHomes), end, string(value, "none, resident, ddr or bound"));
       if (found == end) bad("none, resident, ddr or bound", value);
       to = static_cast<Home>(found - kHomes);
     } else {

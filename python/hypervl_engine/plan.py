@@ -197,7 +197,8 @@ class Plan:
             if request[name] != mine:
                 raise ValueError(f"{path}: made for a {name} of {request[name]}, the engine has {mine}: plan again")
         try:
-            layout = _Layout(engine, (request["width"], request["height"]), request["branch"], request["scale"], request["text_tokens"])
+            size, branch = (request["width"], request["height"]), engine.check_branch(request["branch"])
+            layout = _Layout(engine, size, branch, request["scale"], request["text_tokens"])
             expected = [stage[:4] for stage in layout.stages]
             found = [(s.name, s.runs, s.rows, s.position) for s in file.stages]
             if found != expected:

@@ -98,7 +98,7 @@ class HardwareSpec:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes JSON that `load` reads."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> HardwareSpec:
