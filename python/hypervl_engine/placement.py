@@ -40,8 +40,8 @@ class Placement:
             file = PlanFile.read(plan)
             if device is not None and (device == "cpu-staged") != file.spec.staged:
                 raise ValueError(f"{plan}: made for device {'cpu-staged' if file.spec.staged else 'cpu'}, not for {device}")
-            if (contexts := int(file.spec.figures["contexts"].value)) < threads:
-                raise ValueError(f"{plan}: made for {contexts} threads, not for {threads}: load with threads={contexts}, or plan again")
+            if (made_for := int(file.spec.figures["contexts"].value)) < threads:
+                raise ValueError(f"{plan}: made for {made_for} threads, not for {threads}: load with threads={made_for}, or plan again")
             return cls(threads, file.spec, file.budget, file)
         staged = device == "cpu-staged"
         if spec is None:
