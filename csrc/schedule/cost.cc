@@ -35,15 +35,15 @@ double vrc_cycles(const HardwareSpec& spec, double outputs, double taps, double 
 }
 
 // (row, key) pairs that an attention step computes. The last keys of a causal block are seen by its last row only; kernels work on blocks
-// of rows and keys, so that a row computes about kMaskedKeys more than it sees (however the rows are cut: cutting them must not look like a
-// gain).
+// of rows and keys, so that a row computes about kMaskedKeys more than it sees (however the rows are cut, down to the kernel's block of 16: cutting them must not
+// look like a gain).
 constexpr double kMaskedKeys = 32;
 double visible_pairs(const Op& op, const PlanOp& plan, const Step& step) {
   const double rows = step.row_end - step.row_begin, keys = step.key_end - step.key_begin;
   const bool last_keys = plan.block_keys == 0 || step.key_end % plan.block_keys != 0;
   if (op.i[1] == 0 || !last_keys) return rows * keys;
   const double hidden = keys >= rows ? rows * (rows - 1) / 2 : keys * (keys - 1) / 2 + (rows - keys) * keys;
-  return rows * (keys + kMaskedKeys) - hidden;
+  return rows * (keys + std::min(kMaskedKeys, 2 * rows)) - hidden;
 }
 
 Work step_work(const Program& program, const Plan& plan, const HardwareSpec& spec, const Step& step) {

@@ -148,7 +148,7 @@ def _attention(meter: _Meter) -> dict[str, float]:
     ):  # fmt: skip
         numbers = {"rows": rows, "heads": heads * meter.threads, "kv_heads": kv_heads * meter.threads, "head_dim": head_dim, "keys": keys}
         cycles.append(meter.cycles("attention", causal=causal, bits=16 if causal else 32, **numbers))
-        seen = rows * keys + causal * rows * (32 - (rows - 1) / 2)  # pairs that are computed: visible_pairs in cost.cc
+        seen = rows * keys + causal * rows * (min(32, 2 * rows) - (rows - 1) / 2)  # pairs that are computed: visible_pairs in cost.cc
         pairs = seen * heads * meter.threads
         amounts.append({"macs_attention": 2 * head_dim * pairs, "exps_attention": pairs})
     return fit_rates(amounts, cycles)
