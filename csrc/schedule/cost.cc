@@ -35,8 +35,8 @@ double vrc_cycles(const HardwareSpec& spec, double outputs, double taps, double 
 }
 
 // (row, key) pairs that an attention step computes. The last keys of a causal block are seen by its last row only; kernels work on blocks
-// of rows and keys, so that a row computes about kMaskedKeys more than it sees (however the rows are cut, down to the kernel's block of 16: cutting them must not
-// look like a gain).
+// of rows and keys, so that a row computes about kMaskedKeys more than it sees (however the rows are cut, down to the kernel's blocks of
+// 16: cutting them must not look like a gain).
 constexpr double kMaskedKeys = 32;
 double visible_pairs(const Op& op, const PlanOp& plan, const Step& step) {
   const double rows = step.row_end - step.row_begin, keys = step.key_end - step.key_begin;
