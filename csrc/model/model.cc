@@ -59,7 +59,11 @@ Executable Model::prepare(Program program, const WeightResolver& resolve) const 
   std::vector<ResolvedWeight> weights = resolve_weights(program, resolve);
   const uint64_t hash = program_hash(program);
   for (const Plan& plan : options_.plans) {
-    if (plan.program == hash) return make_executable(std::move(program), std::move(weights), plan);
+    if (plan.program != hash) continue;
+    if (plan.contexts < options_.threads) {
+      fail(ErrorKind::kValue, "the plan of program ", program.name, " was made for ", plan.contexts, " threads, not for ", options_.threads);
+    }
+    return make_executable(std::move(program), std::move(weights), plan);
   }
   Plan plan = make_plan(program, options_.spec, options_.budget);
   return make_executable(std::move(program), std::move(weights), std::move(plan));
