@@ -31,7 +31,8 @@ from tools.experiments.machine import NOISY, OthersWatch, wait_until_quiet
 
 POSITIONS = (16, 600, 2000)  # of decoded tokens and prefill chunks
 CONTEXT = 2304
-RUNS = 9
+RUNS = 5
+_STRETCHES = 3
 _LEAST_SECONDS = 0.4  # of all runs of a case together: whether others are busy cannot be told from less
 
 
@@ -95,25 +96,36 @@ def op_seconds(events: list[dict[str, Any]], ops: int) -> list[float]:
     return out
 
 
-def measure(case: Case, session: _core.Session, ops: list[int], runs: int) -> tuple[list[list[float]], bool]:
-    """By stage and op, the median of all runs; where other processes took part of the machine meanwhile, the least (then also True)."""
+def measure(case: Case, session: _core.Session, ops: list[int], runs: int, wait_s: float) -> tuple[list[list[float]], bool]:
+    """By stage and op, the median over the runs of a stretch during which others left the machine alone.
+
+    Where none of a few stretches was like that: the least of all runs, and True.
+    """
     samples: list[list[list[float]]] = []
     case.before(session)
     case.run(session)  # warms up
-    watch = OthersWatch()
-    start = time.perf_counter()
-    while len(samples) < runs or time.perf_counter() - start < _LEAST_SECONDS:
-        case.before(session)
-        session.start_trace()
-        case.run(session)
-        trace = session.take_trace()
-        samples.append([op_seconds(events, n) for (_, events), n in zip(trace, ops, strict=True)])
-    noisy = watch.share() >= NOISY
-    pick: Callable[[list[float]], float] = min if noisy else statistics.median
-    return [[pick([sample[stage][op] for sample in samples]) for op in range(n)] for stage, n in enumerate(ops)], noisy
+    for attempt in range(_STRETCHES):
+        first = len(samples)
+        watch = OthersWatch()
+        start = time.perf_counter()
+        while len(samples) - first < runs or time.perf_counter() - start < _LEAST_SECONDS:
+            case.before(session)
+            session.start_trace()
+            case.run(session)
+            trace = session.take_trace()
+            samples.append([op_seconds(events, n) for (_, events), n in zip(trace, ops, strict=True)])
+        if watch.share() < NOISY:
+            return _by_op(samples[first:], ops, statistics.median), False
+        if attempt < _STRETCHES - 1:
+            wait_until_quiet(wait_s)
+    return _by_op(samples, ops, min), True
 
 
-def measure_checkpoint(path: str | None, spec: HardwareSpec, activation_bits: int, runs: int) -> list[dict[str, Any]]:
+def _by_op(samples: list[list[list[float]]], ops: list[int], pick: Callable[[list[float]], float]) -> list[list[float]]:
+    return [[pick([sample[stage][op] for sample in samples]) for op in range(n)] for stage, n in enumerate(ops)]
+
+
+def measure_checkpoint(path: str | None, spec: HardwareSpec, activation_bits: int, runs: int, wait_s: float) -> list[dict[str, Any]]:
     """A record for each op of each case: checkpoint, case, stage, op, kind, name, predicted_ms, measured_ms, noisy."""
     threads = int(spec.figures["contexts"].value)
     engine = load(path, threads=threads, activation_bits=activation_bits, context_length=CONTEXT, spec=spec)
@@ -134,7 +146,7 @@ def measure_checkpoint(path: str | None, spec: HardwareSpec, activation_bits: in
                 else {"rows": case.rows, "position": case.position}
             )
             reports.append(_core.describe_plan(program, plan, spec.values(), **run))
-        measured, noisy = measure(case, session, [len(report["ops"]) for report in reports], runs)
+        measured, noisy = measure(case, session, [len(report["ops"]) for report in reports], runs, wait_s)
         for report, stage, seconds in zip(reports, case.stages, measured, strict=True):
             for op, s in zip(report["ops"], seconds, strict=True):
                 records.append({
@@ -157,7 +169,7 @@ def main() -> None:
     parser.add_argument("--activation-bits", type=int, nargs="+", choices=(8, 16), default=[16, 8])
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--calibrated", action="store_true", help="use the machine's calibration as kept, instead of a new one")
-    parser.add_argument("--wait", type=float, default=60.0, help="seconds to wait at most for a quiet machine before each checkpoint")
+    parser.add_argument("--wait", type=float, default=60.0, help="seconds to wait at most for a quiet machine, each time others use it")
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
     quiet = wait_until_quiet(options.wait)
@@ -166,7 +178,7 @@ def main() -> None:
     for path in (None, *options.checkpoints):
         for bits in options.activation_bits:
             wait_until_quiet(options.wait)
-            records += measure_checkpoint(path, spec, bits, options.runs)
+            records += measure_checkpoint(path, spec, bits, options.runs, options.wait)
     machine = {
         "cpu": cpu_name(), "cores": os.cpu_count(), "isa": _core.cpu_info()["isa"], "threads": options.threads,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(), "others_before": quiet["others_before"],
