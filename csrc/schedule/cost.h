@@ -34,8 +34,13 @@ struct OpCost {
   int64_t transfers = 0, steps = 0;
 };
 
+// What the scheduler makes least: predicted time and, to choose among plans that take the same, a little of the transfer engine's own time,
+// because moved bytes cost power.
+inline constexpr double kTransferWeight = 1.0 / 32;
+
 struct PlanCost {
   double seconds = 0, compute_s = 0, transfer_s = 0;
+  double objective() const { return seconds + kTransferWeight * transfer_s; }
   int64_t bytes_in = 0, bytes_out = 0, transfers = 0;
   std::vector<OpCost> ops;  // by op of the Program, all repetitions and blocks
 };

@@ -161,7 +161,7 @@ void GroupSearch::find_residents() {
   }
 }
 
-// Seconds of an op over all its blocks. Streamed blocks come in beside the arithmetic if they have slots to alternate between.
+// The objective (cost.h) of an op over all its blocks. Streamed blocks come in beside the arithmetic if they have slots to alternate between.
 double GroupSearch::estimate(const Plan& mock, int32_t o, int32_t block_rows, bool streams_kv, const PlanOp& blocks,
                              int64_t slot_bytes) const {
   const Op& op = program_.ops[o];
@@ -234,7 +234,7 @@ double GroupSearch::estimate(const Plan& mock, int32_t o, int32_t block_rows, bo
       steps(times * unit_times * (keys % key_step != 0), whole == 0 ? waiting : 0);
     }
   }
-  return serial_s + std::max(compute_s, stream_s);
+  return serial_s + std::max(compute_s, stream_s) + kTransferWeight * (serial_s + stream_s);
 }
 
 void GroupSearch::measure_op(int32_t o, const Run& run) {

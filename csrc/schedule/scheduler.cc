@@ -43,8 +43,8 @@ class Family {
     start_.contexts = int32_t(spec.contexts);
   }
 
-  // The plan that simulates fastest of those within `budget`; false when none is.
-  bool fastest(int64_t budget, Plan* best) const {
+  // The plan of least simulated objective of those within `budget`; false when none is.
+  bool best(int64_t budget, Plan* chosen) const {
     double best_s = -1;
     int32_t before = -1;
     const RunScalars run = largest_run(program_);
@@ -52,21 +52,21 @@ class Family {
       const int32_t layout = i >= 0 ? at_limit_[i] : least_;
       if (layout < 0 || layout == before) continue;
       before = layout;
-      // A staged run takes at least the larger of arithmetic and transfers, and the estimate is at most their sum: the plans that are left
-      // cannot be faster. (In place, caches may make a run faster than that.)
-      if (spec_.staged && best_s >= 0 && layouts_[layout].seconds > 2 * best_s) break;
+      // A staged run takes at least the larger of arithmetic and transfers, and the estimate is at most their sum and what traffic weighs: the
+      // plans that are left cannot be better. (In place, caches may make a run faster than that.)
+      if (spec_.staged && best_s >= 0 && layouts_[layout].seconds > (2 + kTransferWeight) * best_s) break;
       Plan plan = place(program_, spec_, layouts_[layout], start_);
       if (plan.peak_bytes > budget) continue;
-      const double seconds = simulate(program_, plan, spec_, run).seconds;
+      const double seconds = simulate(program_, plan, spec_, run).objective();
       if (best_s >= 0 && seconds >= best_s) continue;
       best_s = seconds;
-      *best = std::move(plan);
+      *chosen = std::move(plan);
     }
-    best->budget = budget;
+    chosen->budget = budget;
     return best_s >= 0;
   }
 
-  // The least budget for which fastest() finds a plan.
+  // The least budget for which best() finds a plan.
   int64_t smallest_budget() const {
     int64_t smallest = least_ < 0 ? -1 : peak(least_);
     int32_t before = -1;
@@ -124,7 +124,7 @@ Plan make_plan(const Program& program, const HardwareSpec& spec, int64_t budget)
   check_spec(spec);
   if (budget < 1 || budget > kMostBudget) fail(ErrorKind::kValue, "budget is ", budget, " bytes, expected 1 .. 2^40");
   Plan plan;
-  if (Family(program, spec, budget).fastest(budget, &plan)) return plan;
+  if (Family(program, spec, budget).best(budget, &plan)) return plan;
   fail(ErrorKind::kMemory, "program ", program.name, " needs at least ", smallest_budget(program, spec), " bytes of fast memory on ",
        spec.name, ", the budget is ", budget);
 }
