@@ -27,7 +27,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 ASAN := build/asan-ubsan
-ASAN_TESTS := $(addprefix tests/test_,robustness.py safetensors.py checkpoint.py engine.py preprocess.py images.py vrc.py tiling.py chat.py edited_plans.py \
+ASAN_TESTS := $(addprefix tests/test_,staged.py robustness.py safetensors.py checkpoint.py engine.py preprocess.py images.py vrc.py tiling.py chat.py edited_plans.py \
   plan_report.py)
 asan: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --disable-pip-version-check -q cmake ninja pybind11

@@ -202,7 +202,7 @@ def test_kernels_that_touch_ddr_fault(tmp_path: Path) -> None:
     ]
     assert runs[0].returncode == 0, runs[0].stderr
     assert runs[0].stdout.strip() == "ran"
-    assert runs[1].returncode == -11
+    assert runs[1].returncode == -11 or "SEGV" in runs[1].stderr  # the address sanitizer reports it
 
 
 def test_order_of_tiles_and_what_ran_before_do_not_matter() -> None:
