@@ -7,8 +7,8 @@
 
 namespace hvl {
 
-size_t Buffer::bytes() const {
-  const size_t n = size_t(max_rows) * size_t(cols);
+size_t Buffer::bytes(int32_t rows) const {
+  const size_t n = size_t(rows) * size_t(cols);
   switch (dtype) {
     case DType::kF32:
     case DType::kI32:
@@ -19,7 +19,7 @@ size_t Buffer::bytes() const {
     case DType::kU8:
       return n;
     case DType::kQuantized:
-      return quantized_rows_layout(max_rows, cols, group_size, bits).bytes;
+      return quantized_rows_layout(rows, cols, group_size, bits).bytes;
   }
   return 0;
 }

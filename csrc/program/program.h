@@ -45,7 +45,8 @@ struct Buffer {
   int32_t cols = 0;
   int32_t group_size = 0;  // kQuantized
   int32_t bits = 0;        // kQuantized: 16 or 8
-  size_t bytes() const;
+  size_t bytes() const { return bytes(max_rows); }
+  size_t bytes(int32_t rows) const;  // of that many rows laid out by themselves (a quantised buffer's parts are padded)
 };
 
 using BufferId = int16_t;

@@ -201,7 +201,7 @@ void Executor::run_op(const Frame& f) const {
       RopeArgs a{f.at<float>(op.out), f.desc(op.out).cols, f.array<float>(op.weight[0]), op.f[0], nullptr, nullptr, 0, rows, op.i[0], op.i[1]};
       if (f.staged()) {  // the positions of this block, from 0 on
         a.cos = reinterpret_cast<const float*>(f.scratch());
-        a.sin = reinterpret_cast<const float*>(f.scratch() + aligned(rows * rows_bytes(f.desc(op.in[1]), 1)));
+        a.sin = reinterpret_cast<const float*>(f.scratch() + plan_aligned(rows * rows_bytes(f.desc(op.in[1]), 1)));
       } else {
         a.cos = f.whole<float>(op.in[1]);
         a.sin = f.whole<float>(op.in[2]);
@@ -218,7 +218,7 @@ void Executor::run_op(const Frame& f) const {
           const int32_t skip = a.position / kKvKeyBlock * kKvKeyBlock;
           const int32_t positions = (a.position + rows + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock - skip;
           const int64_t side = int64_t(kv_cache_side_bytes(a.cache.kv_heads, a.cache.head_dim, positions, a.cache.bits));
-          a.cache = {f.scratch(), f.scratch() + aligned(side), a.cache.kv_heads, a.cache.head_dim, positions, a.cache.bits};
+          a.cache = {f.scratch(), f.scratch() + plan_aligned(side), a.cache.kv_heads, a.cache.head_dim, positions, a.cache.bits};
           a.position -= skip;
         }
       } else if (const Window* w = f.window(op.out)) {
@@ -243,7 +243,7 @@ void Executor::run_op(const Frame& f) const {
       if (f.staged()) {  // the table, then the block's rectangle of the image
         const ImageRectangle in = image_rectangle(op, r, r0, r1);
         a.table = reinterpret_cast<const int16_t*>(f.scratch());
-        a.image = f.scratch() + aligned(rows_bytes(f.desc(op.in[1]), f.desc(op.in[1]).max_rows));
+        a.image = f.scratch() + plan_aligned(rows_bytes(f.desc(op.in[1]), f.desc(op.in[1]).max_rows));
         a.height = in.lines;
         a.width = in.columns;
         a.top = a.left = 0;
@@ -305,7 +305,7 @@ void Executor::run_attention(const Frame& f) const {
     a.cache.v = static_cast<uint8_t*>(a.cache.v) + skip;
     a.cache.kv_heads = step.unit_end - step.unit_begin;
   }
-  const int64_t each = aligned(attention_scratch_bytes(head_dim, a.cache.bits));
+  const int64_t each = plan_aligned(attention_scratch_bytes(head_dim, a.cache.bits));
   a.state = reinterpret_cast<float*>(f.scratch() + f.plan().contexts * each) + int64_t(head) * 2;
   a.state_stride = int64_t(op.i[0]) * 2;
   pool_.parallel_for_indexed(attention_units(a.rows, heads), [&](int thread, int32_t begin, int32_t end) {

@@ -7,8 +7,6 @@
 
 namespace hvl {
 
-inline int64_t aligned(int64_t n) { return (n + kPlanAlignment - 1) / kPlanAlignment * kPlanAlignment; }
-
 // A pointer that stands for element 0 of something of which only later elements are there. Kernels touch only those.
 template <typename T>
 T* virtual_base(T* there, int64_t elements) {

@@ -88,12 +88,6 @@ bool is_kv(const Op& op, int k) {
 
 bool reads_output(const Op& op) { return op.kind == OpKind::kVrcPool || op.kind == OpKind::kEmbed; }
 
-int64_t rows_bytes(const Buffer& buffer, int32_t rows) {
-  Buffer part = buffer;
-  part.max_rows = rows;
-  return int64_t(part.bytes());
-}
-
 int64_t kv_window_bytes(const Buffer& buffer, int32_t rows) {
   const int64_t capacity = (rows + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock;
   return 2 * capacity * buffer.cols * int64_t(sizeof(float));

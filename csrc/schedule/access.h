@@ -33,8 +33,7 @@ bool through_window(const Op& op, int k);
 bool is_kv(const Op& op, int k);        // in[k] (k = 3: out) is a K/V buffer: (2 * capacity) rows, in the layout of kernels/kv_store
 bool reads_output(const Op& op);        // out is read too, or written in part only
 
-// Bytes of `rows` rows of a buffer laid out by themselves (a quantised buffer's parts are padded).
-int64_t rows_bytes(const Buffer& buffer, int32_t rows);
+inline int64_t rows_bytes(const Buffer& buffer, int32_t rows) { return int64_t(buffer.bytes(rows)); }
 // Window bytes for a K/V buffer's block of rows: a small cache of that capacity.
 int64_t kv_window_bytes(const Buffer& buffer, int32_t rows);
 

@@ -62,15 +62,7 @@ int64_t pack_best(std::vector<Allocation>& all) {
   return std::max<int64_t>(least, 0);
 }
 
-int32_t group_of(const Plan& plan, int32_t op) {
-  int32_t g = 0;
-  while (g + 1 < int32_t(plan.groups.size()) && plan.groups[g + 1].first_op <= op) ++g;
-  return g;
-}
-
 }  // namespace
-
-int64_t plan_aligned(int64_t bytes) { return (bytes + kPlanAlignment - 1) / kPlanAlignment * kPlanAlignment; }
 
 int64_t smallest_stream(const Program& program, int32_t op) {
   Plan plan;

@@ -17,8 +17,6 @@ struct Layout {
   double seconds = 0;          // estimated
 };
 
-int64_t plan_aligned(int64_t bytes);
-
 // How an op's steps are cut so that a step's streamed block fits a slot of the ring (or, at the least, the whole ring). `smallest`:
 // streamed bytes of a step of one unit and one chunk of keys (smallest_stream). False when even that does not fit.
 bool choose_blocks(const Program& program, const HardwareSpec& spec, int32_t op, bool streams_kv, int64_t slot_bytes, int64_t smallest,

@@ -12,13 +12,6 @@
 namespace hvl {
 namespace {
 
-// The group an op belongs to; groups are in order of ops.
-int32_t group_of(const Plan& plan, int32_t op) {
-  int32_t g = 0;
-  while (g + 1 < int32_t(plan.groups.size()) && plan.groups[g + 1].first_op <= op) ++g;
-  return g;
-}
-
 class Checker {
  public:
   Checker(const Program& program, const Plan& plan) : program_(program), plan_(plan) {}
@@ -154,25 +147,16 @@ class Checker {
         const RowRange block = {begin, std::min(op_rows(program_, op).max_rows, begin + group.block_rows)};
         for (int k = 0; k < 3; ++k) {
           if (op.in[k] != kNone && (through_window(op, k) || is_kv(op, k))) {
-            const RowRange r = input_rows(program_, op, k, block);
-            fits(o, op.in[k], is_kv(op, k), is_kv(op, k) ? rows : union_rows(group, op.in[k], block, r));
+            fits(o, op.in[k], is_kv(op, k), is_kv(op, k) ? rows : touched(o, op.in[k], block));
           }
         }
-        if (op.out != kNone) fits(o, op.out, is_kv(op, 3), is_kv(op, 3) ? block.end - block.begin : union_rows(group, op.out, block, block));
+        if (op.out != kNone) fits(o, op.out, is_kv(op, 3), is_kv(op, 3) ? block.end - block.begin : touched(o, op.out, block));
       }
     }
   }
 
-  // Rows of a buffer that the ops of a group touch together for a block.
-  int32_t union_rows(const PlanGroup& group, BufferId buffer, RowRange block, RowRange r) const {
-    for (int32_t o = group.first_op; o < group.first_op + group.op_count; ++o) {
-      const Op& op = program_.ops[o];
-      for (int k = 0; k < 3; ++k) {
-        if (op.in[k] != buffer || !through_window(op, k)) continue;
-        const RowRange other = input_rows(program_, op, k, block);
-        r = {std::min(r.begin, other.begin), std::max(r.end, other.end)};
-      }
-    }
+  int32_t touched(int32_t o, BufferId id, RowRange block) const {
+    const RowRange r = window_rows(program_, plan_, group_of(plan_, o), id, block);
     return r.end - r.begin;
   }
 
@@ -220,6 +204,12 @@ class Checker {
 };
 
 }  // namespace
+
+int32_t group_of(const Plan& plan, int32_t op) {
+  int32_t g = 0;
+  while (g + 1 < int32_t(plan.groups.size()) && plan.groups[g + 1].first_op <= op) ++g;
+  return g;
+}
 
 std::vector<Allocation> allocations(const Program& program, const Plan& plan) {
   std::vector<Allocation> out;

@@ -18,6 +18,7 @@ namespace hvl {
 
 inline constexpr int32_t kPlanVersion = 1;   // raise when the meaning of a Plan, or the order of its steps, changes
 inline constexpr int64_t kPlanAlignment = 128;  // of everything in fast memory and in the DDR arena
+inline int64_t plan_aligned(int64_t bytes) { return (bytes + kPlanAlignment - 1) / kPlanAlignment * kPlanAlignment; }
 
 enum class Home : uint8_t {
   kNone,      // used by one group only: exists block by block, in that group's window
@@ -69,6 +70,8 @@ struct Plan {
   std::vector<BufferPlan> buffers;   // by buffer of the Program
   std::vector<Window> windows;       // by group, then buffer
 };
+
+int32_t group_of(const Plan& plan, int32_t op);  // index of the group that an op of the Program belongs to
 
 // A stretch of fast memory and the ops (indices of the Program, inclusive) during which it must keep its content.
 struct Allocation {

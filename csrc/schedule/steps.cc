@@ -10,7 +10,6 @@
 namespace hvl {
 namespace {
 
-int64_t up(int64_t n) { return (n + kPlanAlignment - 1) / kPlanAlignment * kPlanAlignment; }
 int32_t up16(int32_t n) { return (n + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock; }
 
 int32_t run_rows(const OpRows& rows, const RunScalars& run) { return rows.dynamic ? run.rows : rows.max_rows; }
@@ -123,7 +122,7 @@ void add_scratch(const Program& program, const Plan& plan, const Step& step, con
     const int32_t from = (run.position + block.begin) / kKvKeyBlock * kKvKeyBlock, to = up16(run.position + block.end);
     for (const bool values : {false, true}) {
       Transfer t = kv_transfer(op, kv, kNone, step.repetition, values, 0, kv.heads, from, to - from, base);
-      if (values) t.fast_offset += up(t.bytes());
+      if (values) t.fast_offset += plan_aligned(t.bytes());
       t.store = store;
       list.add(t);
     }
@@ -139,7 +138,7 @@ void add_scratch(const Program& program, const Plan& plan, const Step& step, con
       t.offset = (run.position + block.begin) * row;
       t.row_bytes = rows * row;
       t.fast_offset = at;
-      at += up(t.row_bytes);
+      at += plan_aligned(t.row_bytes);
       list.add(t);
     }
   } else if (op.kind == OpKind::kPatchify) {
@@ -153,7 +152,7 @@ void add_scratch(const Program& program, const Plan& plan, const Step& step, con
     image.index = op.in[0];
     image.rows = int64_t(rows / op.i[1]) * op.i[2];
     image.row_bytes = int64_t(op.i[1]) * op.i[2] * 3;
-    image.fast_offset = base + up(table.row_bytes);
+    image.fast_offset = base + plan_aligned(table.row_bytes);
     image.fast_stride = image.row_bytes;
     list.add(image);
   } else if (op.kind == OpKind::kLinear && op.weight[2] != kNone) {
@@ -321,7 +320,7 @@ TransferList streamed(const Program& program, const Plan& plan, const Step& step
   const auto add = [&](Transfer t) {
     t.repetition = step.repetition;
     t.fast_offset = at;
-    at += up(t.bytes());
+    at += plan_aligned(t.bytes());
     list.add(t);
   };
   const auto weight = [&](WeightId slot, int64_t offset, int64_t bytes) {
@@ -376,7 +375,7 @@ int64_t streamed_bytes(const Program& program, const Plan& plan, int32_t o) {
     const KvShape kv = kv_shape(program, op);
     const int64_t heads = p.block_units > 0 ? std::min(p.block_units, kv.heads) : kv.heads;
     const int64_t keys = p.block_keys > 0 ? std::min(p.block_keys, kv.capacity) : kv.capacity;
-    return 2 * up(heads * keys * kv.head_dim * kv.element_bytes);
+    return 2 * plan_aligned(heads * keys * kv.head_dim * kv.element_bytes);
   }
   for (int32_t r = 0; r < section.repeat; ++r) {
     int64_t bytes = 0;
@@ -384,13 +383,13 @@ int64_t streamed_bytes(const Program& program, const Plan& plan, int32_t o) {
       if (slot == kNone) continue;
       const WeightShape& w = program.shape(section, r, slot);
       if (op.kind == OpKind::kEmbed) {
-        bytes += up(block_bytes(w));
+        bytes += plan_aligned(block_bytes(w));
       } else if (op.kind == OpKind::kLinear) {
         const int64_t units = p.block_units > 0 ? std::min(p.block_units, op_units(program, op)) : op_units(program, op);
-        if (slot == op.weight[0]) bytes += up(units * block_bytes(w));
-        if (slot == op.weight[1]) bytes += up(units * kLinearRowBlock * 4);
+        if (slot == op.weight[0]) bytes += plan_aligned(units * block_bytes(w));
+        if (slot == op.weight[1]) bytes += plan_aligned(units * kLinearRowBlock * 4);
       } else {
-        bytes += up(int64_t(w.bytes));
+        bytes += plan_aligned(int64_t(w.bytes));
       }
     }
     most = std::max(most, bytes);
@@ -400,30 +399,28 @@ int64_t streamed_bytes(const Program& program, const Plan& plan, int32_t o) {
 
 int64_t scratch_bytes(const Program& program, const Plan& plan, int32_t o) {
   const Op& op = program.ops[o];
-  int32_t group = 0;
-  while (group + 1 < int32_t(plan.groups.size()) && plan.groups[group + 1].first_op <= o) ++group;
-  const int32_t rows = std::min(plan.groups[group].block_rows, op_rows(program, op).max_rows);
+  const int32_t rows = std::min(plan.groups[group_of(plan, o)].block_rows, op_rows(program, op).max_rows);
   if (op.kind == OpKind::kAttention) {
     const KvShape kv = kv_shape(program, op);
-    const int64_t each = up(attention_scratch_bytes(kv.head_dim, kv.element_bytes * 8));
-    const int64_t carried = plan.ops[o].block_keys > 0 ? up(int64_t(rows) * op.i[0] * 2 * int64_t(sizeof(float))) : 0;
+    const int64_t each = plan_aligned(attention_scratch_bytes(kv.head_dim, kv.element_bytes * 8));
+    const int64_t carried = plan.ops[o].block_keys > 0 ? plan_aligned(int64_t(rows) * op.i[0] * 2 * int64_t(sizeof(float))) : 0;
     return plan.contexts * each + carried;
   }
   if (!plan.staged) return 0;
   if (op.kind == OpKind::kRope) {
-    return up(rows * rows_bytes(program.buffers[op.in[1]], 1)) + up(rows * rows_bytes(program.buffers[op.in[2]], 1));
+    return plan_aligned(rows * rows_bytes(program.buffers[op.in[1]], 1)) + plan_aligned(rows * rows_bytes(program.buffers[op.in[2]], 1));
   }
   if (op.kind == OpKind::kKvStore && op.state != kNone) {
     const KvShape kv = kv_shape(program, op);
     const int64_t positions = std::min(up16(rows + kKvKeyBlock - 1), kv.capacity);
-    return 2 * up(int64_t(kv.heads) * positions * kv.head_dim * kv.element_bytes);
+    return 2 * plan_aligned(int64_t(kv.heads) * positions * kv.head_dim * kv.element_bytes);
   }
   if (op.kind == OpKind::kPatchify) {
     const Buffer& table = program.buffers[op.in[1]];
-    return up(rows_bytes(table, table.max_rows)) + up(int64_t(rows / op.i[1]) * op.i[2] * op.i[1] * op.i[2] * 3);
+    return plan_aligned(rows_bytes(table, table.max_rows)) + plan_aligned(int64_t(rows / op.i[1]) * op.i[2] * op.i[1] * op.i[2] * 3);
   }
   if (op.kind == OpKind::kLinear && op.weight[2] != kNone) {
-    return up(int64_t(rows) * program.buffers[op.out].cols * int64_t(sizeof(float)));
+    return plan_aligned(int64_t(rows) * program.buffers[op.out].cols * int64_t(sizeof(float)));
   }
   return 0;
 }
