@@ -83,13 +83,6 @@ class Names {
 
 int32_t index_of(const Program& program, const ProgramSection& section) { return int32_t(&section - program.sections.data()); }
 
-int32_t group_of(const Plan& plan, int32_t op) {
-  for (size_t g = 0; g < plan.groups.size(); ++g) {
-    if (op >= plan.groups[g].first_op && op < plan.groups[g].first_op + plan.groups[g].op_count) return int32_t(g);
-  }
-  return 0;
-}
-
 // Highest byte of fast memory in use during an op, from 0.
 int64_t peak_during(const std::vector<Allocation>& memory, int32_t op) {
   int64_t peak = 0;
