@@ -20,6 +20,9 @@ struct Work {
 // The maximum of a group and its inverse cost as much as this many elements.
 constexpr double kQuantizeGroup = 100;
 
+// A step of one unit is not handed to other contexts: of launch_s it takes this share.
+constexpr double kAlone = 0.1;
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 double linear_cycles(const HardwareSpec& spec, const WeightShape& w, bool a16, double outputs, double rows) {
@@ -342,7 +345,7 @@ double step_seconds(const Program& program, const Plan& plan, const HardwareSpec
   const double rounds = double(ceil_div(work.units, int64_t(spec.contexts)));
   double seconds = work.cycles * rounds / double(work.units) / spec.clock_hz;
   if (!plan.staged) seconds = std::max(seconds, ddr_bytes(program, plan, spec, step) / spec.ddr_bytes_per_s);
-  return seconds + spec.launch_s;
+  return seconds + (work.units > 1 || spec.contexts <= 1 ? 1.0 : kAlone) * spec.launch_s;
 }
 
 PlanCost simulate(const Program& program, const Plan& plan, const HardwareSpec& spec, const RunScalars& run,

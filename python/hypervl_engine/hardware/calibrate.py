@@ -42,7 +42,7 @@ def calibrate(threads: int, *, quick: bool = False, progress: bool = True) -> di
     with _Meter(threads, quick, progress) as meter:
         # All of it several times: what else the machine does rarely lasts as long as one round. The best time of each kernel counts.
         for _ in range(1 if quick else _ROUNDS):
-            figures = {"contexts": float(threads), "clock_hz": meter.clock_hz(), "launch_s": meter.seconds("launch")}
+            figures = {"contexts": float(threads), "clock_hz": meter.clock_hz(), "launch_s": _launch(meter)}
             figures |= _linear(meter) | _attention(meter) | _vrc(meter) | _elementwise(meter) | _memory(meter)
     return figures
 
@@ -82,12 +82,13 @@ class _Meter:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def seconds(self, kind: str, **numbers: int) -> float:
+    def seconds(self, kind: str, *, threads: int | None = None, **numbers: int) -> float:
         """Of one call; the least of this and all earlier measurements of the same."""
+        threads = threads or self.threads
         runs, run_seconds = (1, 0.0) if self.quick else (5, 3e-3)
         self._bar.update()
-        key = (kind, *sorted(numbers.items()))
-        seconds = _core.time_kernel(kind, self.threads, runs=runs, run_seconds=run_seconds, **numbers)
+        key = (kind, threads, *sorted(numbers.items()))
+        seconds = _core.time_kernel(kind, threads, runs=runs, run_seconds=run_seconds, **numbers)
         self._best[key] = min(seconds, self._best.get(key, seconds))
         return self._best[key]
 
@@ -96,7 +97,7 @@ class _Meter:
 
     def cycles(self, kind: str, **numbers: int) -> float:
         """Cycles of all threads together, by the best clock so far."""
-        return self.seconds(kind, **numbers) * self.threads / self._best["cycle",]
+        return self.seconds(kind, **numbers) * self.threads / self._best["cycle", self.threads]
 
 
 def fit_rates(amounts: Sequence[Mapping[str, float]], cycles: Sequence[float]) -> dict[str, float]:
@@ -119,6 +120,13 @@ def fit_rates(amounts: Sequence[Mapping[str, float]], cycles: Sequence[float]) -
             least, best = error, np.zeros(len(names))
             best[columns] = costs
     return {name: 1 / max(cost, 1 / _FASTEST) for name, cost in zip(names, best, strict=True)}
+
+
+def _launch(meter: _Meter) -> float:
+    """Handing a small step to all threads and waiting for them: what it takes longer than one thread takes for its share."""
+    numbers = {"rows": 1, "inputs": 256, "weight_bits": 4, "activation_bits": 16}
+    share = meter.seconds("linear", threads=1, outputs=128, **numbers)
+    return max(meter.seconds("launch"), meter.seconds("linear", outputs=128 * meter.threads, **numbers) - share)
 
 
 def _linear(meter: _Meter) -> dict[str, float]:
