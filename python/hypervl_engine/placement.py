@@ -89,21 +89,14 @@ def with_tile_size(
 
 
 def best_tile_size(model: _core.Model, branch: str, placement: Placement, sides: list[int]) -> int:
-    """The side of least predicted encode time a pixel (tower and projector). MemoryError when the budget is too small for all of them."""
+    """The side of least predicted encode time a pixel (tower and projector). MemoryError when one does not fit the budget."""
     values = placement.spec.values()
-    best, least, refusal = 0, float("inf"), MemoryError("there is no side of tiles to choose from")
-    for side in sides:
-        try:
-            stages = _core.model_programs(model, branch, [(side, side)], 2)
-        except MemoryError as error:
-            refusal = error
-            continue
-        ms = sum(
+
+    def ms_per_pixel(side: int) -> float:
+        stages = _core.model_programs(model, branch, [(side, side)], 2)
+        return sum(
             float(_core.describe_plan(program, plan, values)["predicted_ms"])
             for stage, program, plan in stages if stage.startswith(("tile", "projector"))
-        )  # fmt: skip
-        if ms / side**2 < least:
-            best, least = side, ms / side**2
-    if not best:
-        raise refusal
-    return best
+        ) / side**2  # fmt: skip
+
+    return min(sides, key=ms_per_pixel)

@@ -1,0 +1,109 @@
+"""Where a model runs: the arguments of `load` that choose device, budget, machine, plan and tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypervl_engine import _core
+from hypervl_engine.engine import Engine, load
+from hypervl_engine.errors import CheckpointError
+from hypervl_engine.hardware import Figure, cpu_spec, preset
+from hypervl_engine.placement import TILE_SIDES
+
+CONTEXT = 512
+
+
+def opened(folder: Path, **options: Any) -> Engine:
+    return load(folder, **{"threads": 1, "context_length": CONTEXT, "progress": False, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "gpu"}, "device is 'gpu': expected cpu or cpu-staged"),
+        ({"vtcm": "8 parsecs"}, "vtcm"),
+        ({"vtcm": -5}, "vtcm"),
+        ({"vtcm": True}, "vtcm"),
+        ({"spec": "hexagon-v66"}, "hexagon-v66"),
+        ({"spec": "cpu", "plan": "plan.json"}, "a plan brings its spec and its budget"),
+        ({"tile_size": 65}, "tile_size is 65: expected auto or a multiple of 32 from 32 to 8192"),
+        ({"tile_size": 0}, "tile_size is 0"),
+        ({"tile_size": True}, "tile_size is True"),
+        ({"tile_size": "large"}, "tile_size is 'large'"),
+    ],
+)
+def test_arguments_that_make_no_sense(tiny: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        opened(tiny, **options)
+
+
+def test_device_and_spec_are_what_was_asked_for(tiny: Path, tmp_path: Path) -> None:
+    assert opened(tiny).spec == cpu_spec(1)
+    assert opened(tiny, device="cpu-staged").spec == cpu_spec(1, staged=True)
+    hexagon = opened(tiny, spec="hexagon-v75", vtcm="2MiB")
+    assert (hexagon.spec.name, hexagon.spec.staged, hexagon.budget) == ("hexagon-v75", True, 2 << 20)
+    assert hexagon.info()["device"] == "hexagon-v75"
+    in_place = opened(tiny, spec="hexagon-v75", device="cpu")
+    assert (in_place.spec.name, in_place.spec.staged) == ("cpu", False)
+    assert in_place.budget == preset("hexagon-v75").budget
+    mine = cpu_spec(1).with_figures({"fast_bytes": Figure(3 << 20, "this test", "assumed")}, name="mine")
+    mine.save(tmp_path / "mine.json")
+    assert opened(tiny, spec=tmp_path / "mine.json").budget == 3 << 20
+
+
+def test_a_saved_plan_runs_again(tiny: Path, tmp_path: Path, picture: np.ndarray) -> None:
+    small = opened(tiny, device="cpu-staged", vtcm="300KiB")
+    path = tmp_path / "plan.json"
+    small.plan((picture.shape[1], picture.shape[0])).save(path)
+    again = opened(tiny, plan=path)
+    assert again.budget == small.budget
+    assert again.plan((picture.shape[1], picture.shape[0])) == small.plan((picture.shape[1], picture.shape[0]))
+    np.testing.assert_array_equal(again.encode(picture, scale=1.0), small.encode(picture, scale=1.0))
+    with pytest.raises(ValueError, match="made for device cpu-staged, not for cpu"):
+        opened(tiny, plan=path, device="cpu")
+    with pytest.raises(ValueError, match="made for 1 threads, not for 2"):
+        opened(tiny, plan=path, threads=2)
+    with pytest.raises(CheckpointError, match="another checkpoint"):
+        load(plan=path, threads=1, context_length=CONTEXT, progress=False)
+    with pytest.raises(FileNotFoundError):
+        opened(tiny, plan=tmp_path / "nothing.json")
+
+
+def test_tiles_of_another_side(tiny: Path, picture: np.ndarray) -> None:
+    own, larger = opened(tiny), opened(tiny, tile_size=128)
+    assert own.config.tiling.tile_size == 64
+    assert larger.config.tiling.tile_size == larger.info()["tile_size"] == 128
+    height, width = picture.shape[:2]
+    counts = [engine.model.plan_image(height, width, 1.0)["tiles"] for engine in (own, larger)]
+    assert counts == [-(-height // 64) * -(-width // 64), -(-height // 128) * -(-width // 128)]
+    shapes = [engine.encode(picture, scale=1.0).shape for engine in (own, larger)]
+    assert shapes[0] == shapes[1]  # as many embeddings, of more context each
+
+
+def test_the_scheduler_chooses_the_side_of_least_time(tiny: Path) -> None:
+    chosen = opened(tiny, tile_size="auto").config.tiling.tile_size
+    assert chosen in TILE_SIDES
+    engine = opened(tiny)
+    spec = engine.spec.values()
+
+    def ms_per_pixel(side: int) -> float:
+        stages = _core.model_programs(engine.model, engine.default_branch, [(side, side)], CONTEXT)
+        reports = [_core.describe_plan(program, plan, spec) for name, program, plan in stages if name.startswith(("tile", "projector"))]
+        return sum(float(report["predicted_ms"]) for report in reports) / side**2
+
+    sides = [side for side in TILE_SIDES if side % 32 == 0]
+    assert ms_per_pixel(chosen) == min(ms_per_pixel(side) for side in sides)
+
+
+def test_engine_stats_are_those_of_the_last_call(tiny: Path, picture: np.ndarray) -> None:
+    engine = opened(tiny, device="cpu-staged", vtcm="300KiB")
+    assert engine.stats == {"device": "cpu-staged", "fast_budget_bytes": 300 << 10, "weight_bytes": engine.model.weight_bytes}
+    engine.encode(picture, scale=1.0)
+    stats = engine.stats
+    assert 0 < stats["fast_peak_bytes"] == stats["fast_planned_bytes"] <= 300 << 10
+    assert stats["transferred_in_bytes"] > stats["transferred_out_bytes"] > 0
+    assert stats["kv_cache_bytes"] > 0
+    assert opened(tiny).stats["fast_budget_bytes"] == cpu_spec(1).budget
