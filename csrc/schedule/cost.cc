@@ -38,15 +38,15 @@ double vrc_cycles(const HardwareSpec& spec, double outputs, double taps, double 
 }
 
 // (row, key) pairs that an attention step computes. The last keys of a causal block are seen by its last row only; kernels work on blocks
-// of rows and keys, so that a row computes about kMaskedKeys more than it sees (however the rows are cut, down to the kernel's blocks of
-// 16: cutting them must not look like a gain).
+// of rows and keys, so that a row computes about kMaskedKeys more than it sees (however its `whole_rows` are cut: cutting them must not
+// look like a gain).
 constexpr double kMaskedKeys = 32;
-double visible_pairs(const Op& op, const PlanOp& plan, const Step& step) {
+double visible_pairs(const Op& op, const PlanOp& plan, const Step& step, int32_t whole_rows) {
   const double rows = step.row_end - step.row_begin, keys = step.key_end - step.key_begin;
   const bool last_keys = plan.block_keys == 0 || step.key_end % plan.block_keys != 0;
   if (op.i[1] == 0 || !last_keys) return rows * keys;
   const double hidden = keys >= rows ? rows * (rows - 1) / 2 : keys * (keys - 1) / 2 + (rows - keys) * keys;
-  return rows * (keys + std::min(kMaskedKeys, 2 * rows)) - hidden;
+  return rows * (keys + std::min(kMaskedKeys, 2.0 * whole_rows)) - hidden;
 }
 
 Work step_work(const Program& program, const Plan& plan, const HardwareSpec& spec, const Step& step) {
@@ -62,7 +62,7 @@ Work step_work(const Program& program, const Plan& plan, const HardwareSpec& spe
     case OpKind::kAttention: {
       const Buffer& q = program.buffers[op.in[0]];
       const double heads = double(op.i[0]) / op.i[2] * (step.unit_end - step.unit_begin), head_dim = double(q.cols) / op.i[0];
-      const double pairs = visible_pairs(op, plan.ops[step.op], step) * heads;
+      const double pairs = visible_pairs(op, plan.ops[step.op], step, q.max_rows) * heads;
       return {pairs * (2 * head_dim / spec.macs_attention + 1 / spec.exps_attention), attention_units(int32_t(rows), int32_t(heads))};
     }
     case OpKind::kNorm:
