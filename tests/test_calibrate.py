@@ -20,7 +20,7 @@ KINDS = {
     "linear": {"rows": 3, "outputs": 40, "inputs": 64, "weight_bits": 4, "activation_bits": 16, "group_size": 32, "copies": 2},
     "quantize": {"rows": 3, "cols": 100, "activation_bits": 8},
     "quantize_i16": {"rows": 3, "cols": 100},
-    "norm": {"rows": 3, "cols": 33, "layer_norm": 1},
+    "norm": {"rows": 3, "cols": 33, "layer_norm": 1, "cold": 1},
     "activation": {"rows": 3, "cols": 33, "function": 4},
     "silu_mul": {"rows": 3, "cols": 33},
     "rope": {"rows": 3, "heads": 2, "head_dim": 8},
@@ -65,7 +65,7 @@ def test_time_is_that_of_one_of_the_copies() -> None:
 @pytest.mark.parametrize("kind", [k for k in KINDS if KINDS[k]])
 def test_missing_number_is_named(kind: str) -> None:
     for name in KINDS[kind]:
-        if name in ("group_size", "copies", "function", "kv_heads"):
+        if name in ("group_size", "copies", "function", "kv_heads", "cold"):
             continue  # these have defaults
         with pytest.raises(ValueError, match=f"{kind}.*{name} is missing"):
             _core.time_kernel(kind, 1, runs=1, **{k: v for k, v in KINDS[kind].items() if k != name})
@@ -80,7 +80,7 @@ def test_unknown_number_is_named(kind: str) -> None:
 @pytest.mark.parametrize("value", [0, -1, 1 << 40, 10**30])
 @pytest.mark.parametrize("kind", [k for k in KINDS if KINDS[k]])
 def test_numbers_out_of_range_are_errors(kind: str, value: int) -> None:
-    zero_is_fine = {"causal", "layer_norm", "function"}
+    zero_is_fine = {"causal", "layer_norm", "function", "cold"}
     for name in KINDS[kind]:
         if value == 0 and name in zero_is_fine:
             continue

@@ -10,6 +10,8 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "csrc/base/arena.h"
 #include "csrc/base/cpu_info.h"
@@ -74,11 +76,27 @@ class Shape {
   std::map<std::string, int64_t> given_;
 };
 
-// A kernel with its operands: `run` does all of it once, `repeats` equal parts of which one is asked for.
+// A kernel with its operands: `run` does all of it once, `repeats` equal parts of which one is asked for. `prepare`, if any, comes before
+// every run and is not timed.
 struct Work {
   std::function<void(ThreadPool&)> run;
   double repeats = 1;
+  std::function<void(ThreadPool&)> prepare = nullptr;
 };
+
+// Every thread sums its share.
+void sum_words(ThreadPool& pool, const uint64_t* from, int64_t words) {
+  constexpr int32_t kParts = 256;
+  pool.parallel_for(kParts, [&](int32_t begin, int32_t end) {
+    const uint64_t* p = from + words * begin / kParts;
+    const int64_t n = words * end / kParts - words * begin / kParts;
+    uint64_t sum[8] = {};
+    for (int64_t i = 0; i + 8 <= n; i += 8) {
+      for (int j = 0; j < 8; ++j) sum[j] += p[i + j];
+    }
+    for (int j = 0; j < 8; ++j) asm volatile("" ::"r"(sum[j]));
+  });
+}
 
 // Operands of one measurement; the memory lives as long as this does.
 class Operands {
@@ -93,8 +111,38 @@ class Operands {
     return reinterpret_cast<T*>(blocks_.back().data());
   }
 
+  // (rows, cols) that the op before has written: by columns, as linear layers do, so that a part lies in the cache of another core.
+  template <typename T>
+  T* input(int64_t rows, int64_t cols) {
+    T* data = array<T>(rows * cols);
+    inputs_.push_back({reinterpret_cast<uint8_t*>(data), rows, cols * int64_t(sizeof(T))});
+    return data;
+  }
+  // `cold` (0 or 1): and that has left the caches of single cores since, as when weights pass through them.
+  Work after_inputs(Shape& shape, Work work) {
+    const int64_t passing = shape.one_of("cold", {0, 1}, 0) ? kPassingBytes / 8 : 0;
+    const uint64_t* from = passing ? array<uint64_t>(passing) : nullptr;
+    work.prepare = [inputs = inputs_, passing, from](ThreadPool& pool) {
+      for (const Input& in : inputs) {
+        pool.parallel_for(int32_t((in.row_bytes + kColumnBytes - 1) / kColumnBytes), [&](int32_t begin, int32_t end) {
+          const int64_t from = begin * kColumnBytes, to = std::min(end * kColumnBytes, in.row_bytes);
+          for (int64_t r = 0; r < in.rows; ++r) std::memset(in.data + r * in.row_bytes + from, kFill, size_t(to - from));
+        });
+      }
+      for (int i = 0; passing && i < pool.threads(); ++i) sum_words(pool, from, passing);
+    };
+    return work;
+  }
+
  private:
+  static constexpr int64_t kPassingBytes = 4 << 20;
+  static constexpr int64_t kColumnBytes = kLinearRowBlock * sizeof(float);
+  struct Input {
+    uint8_t* data;
+    int64_t rows, row_bytes;
+  };
   std::deque<Arena> blocks_;
+  std::vector<Input> inputs_;
   int64_t total_ = 0;
 };
 
@@ -145,9 +193,10 @@ Work linear(const KernelTable& kernels, Shape& shape, Operands& operands) {
 
 Work quantize(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const int32_t rows = shape.size("rows"), cols = shape.size("cols");
-  const float* x = operands.array<float>(int64_t(rows) * cols);
+  const float* x = operands.input<float>(rows, cols);
   const int32_t group_size = shape.one_of("group_size", {32, 64, 128}, 128), bits = shape.one_of("activation_bits", {8, 16});
-  return launch(kernels.quantize, QuantizeArgs{x, cols, quantized(operands, rows, cols, group_size, bits)}, rows);
+  const QuantizeArgs args{x, cols, quantized(operands, rows, cols, group_size, bits)};
+  return operands.after_inputs(shape, launch(kernels.quantize, args, rows));
 }
 
 Work quantize_i16(const KernelTable& kernels, Shape& shape, Operands& operands) {
@@ -159,41 +208,42 @@ Work quantize_i16(const KernelTable& kernels, Shape& shape, Operands& operands) 
 Work norm(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const int32_t rows = shape.size("rows"), cols = shape.size("cols");
   const NormKind kind = shape.one_of("layer_norm", {0, 1}) ? NormKind::kLayer : NormKind::kRms;
-  float* x = operands.array<float>(int64_t(rows) * cols);
-  const float* weight = operands.array<float>(cols);
-  return launch(kernels.norm, NormArgs{x, cols, weight, weight, operands.array<float>(int64_t(rows) * cols), cols, rows, cols, 1e-6f, kind},
-                rows);
+  const float *x = operands.input<float>(rows, cols), *weight = operands.array<float>(cols);
+  const NormArgs args{x, cols, weight, weight, operands.array<float>(int64_t(rows) * cols), cols, rows, cols, 1e-6f, kind};
+  return operands.after_inputs(shape, launch(kernels.norm, args, rows));
 }
 
+// In place, as in a Program; so are the next two.
 Work activation(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const int32_t rows = shape.size("rows"), cols = shape.size("cols");
   const auto kind = ActivationKind(shape.take("function", 0, int64_t(ActivationKind::kQuickGelu), int64_t(ActivationKind::kGeluTanh)));
-  const float* x = operands.array<float>(int64_t(rows) * cols);
-  return launch(kernels.activation, ActivationArgs{x, operands.array<float>(int64_t(rows) * cols), rows, cols, kind}, rows);
+  float* x = operands.input<float>(rows, cols);
+  return operands.after_inputs(shape, launch(kernels.activation, ActivationArgs{x, x, rows, cols, kind}, rows));
 }
 
 Work silu_mul(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const int32_t rows = shape.size("rows"), cols = shape.size("cols");
-  const auto next = [&] { return operands.array<float>(int64_t(rows) * cols); };
-  const float *gate = next(), *up = next();
-  return launch(kernels.silu_mul, SiluMulArgs{gate, up, next(), rows, cols}, rows);
+  float *gate = operands.input<float>(rows, cols), *up = operands.input<float>(rows, cols);
+  return operands.after_inputs(shape, launch(kernels.silu_mul, SiluMulArgs{gate, up, gate, rows, cols}, rows));
 }
 
 Work rope(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const int32_t rows = shape.size("rows"), heads = shape.size("heads");
   const auto head_dim = int32_t(shape.take("head_dim", 2, kMaxHeadDim)) / 2 * 2;
-  float* x = operands.array<float>(int64_t(rows) * heads * head_dim);
+  float* x = operands.input<float>(rows, int64_t(heads) * head_dim);
   const float* weight = operands.array<float>(head_dim);
   const float* table = operands.array<float>(int64_t(rows) * head_dim / 2);
-  return launch(kernels.rope, RopeArgs{x, int64_t(heads) * head_dim, weight, 1e-6f, table, table, 0, rows, heads, head_dim}, rows);
+  const RopeArgs args{x, int64_t(heads) * head_dim, weight, 1e-6f, table, table, 0, rows, heads, head_dim};
+  return operands.after_inputs(shape, launch(kernels.rope, args, rows));
 }
 
 Work kv_store(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const int32_t rows = shape.size("rows"), kv_heads = shape.size("kv_heads");
   const auto head_dim = int32_t(shape.take("head_dim", 1, kMaxHeadDim));
   const KvCache cache = kv_cache(operands, kv_heads, head_dim, rows, shape.one_of("bits", {16, 32}));
-  const float* k = operands.array<float>(int64_t(rows) * kv_heads * head_dim);
-  return launch(kernels.kv_store, KvStoreArgs{k, k, int64_t(kv_heads) * head_dim, rows, 0, cache}, kv_heads);
+  const int64_t cols = int64_t(kv_heads) * head_dim;
+  const float *k = operands.input<float>(rows, cols), *v = operands.input<float>(rows, cols);
+  return operands.after_inputs(shape, launch(kernels.kv_store, KvStoreArgs{k, v, cols, rows, 0, cache}, kv_heads));
 }
 
 // Query rows are the last ones of `keys`.
@@ -207,7 +257,7 @@ Work attention(const KernelTable& kernels, Shape& shape, Operands& operands, int
   const KvCache cache = kv_cache(operands, kv_heads, head_dim, keys, shape.one_of("bits", {16, 32}));
   const int64_t stride = int64_t(heads) * head_dim;
   AttentionArgs args{};
-  args.q = operands.array<float>(rows * stride);
+  args.q = operands.input<float>(rows, stride);
   args.out = operands.array<float>(rows * stride);
   args.q_stride = args.out_stride = stride;
   args.cache = cache;
@@ -227,7 +277,7 @@ Work attention(const KernelTable& kernels, Shape& shape, Operands& operands, int
       kernels.attention(own, begin, end);
     });
   };
-  return {run};
+  return operands.after_inputs(shape, {run});
 }
 
 Work embed(const KernelTable& kernels, Shape& shape, Operands& operands) {
@@ -242,9 +292,9 @@ Work embed(const KernelTable& kernels, Shape& shape, Operands& operands) {
 Work pixel_shuffle(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const auto side = int32_t(shape.take("side", 2, 1 << 10)) / 2 * 2;
   const int32_t cols = shape.size("cols");
-  const float* x = operands.array<float>(int64_t(side) * side * cols);
-  return launch(kernels.pixel_shuffle, PixelShuffleArgs{x, operands.array<float>(int64_t(side) * side * cols), side, side, cols, 2},
-                side * side / 4);
+  const float* x = operands.input<float>(int64_t(side) * side, cols);
+  const PixelShuffleArgs args{x, operands.array<float>(int64_t(side) * side * cols), side, side, cols, 2};
+  return operands.after_inputs(shape, launch(kernels.pixel_shuffle, args, side * side / 4));
 }
 
 Work patchify(const KernelTable& kernels, Shape& shape, Operands& operands) {
@@ -299,23 +349,10 @@ Work vrc_pointwise(const KernelTable& kernels, Shape& shape, Operands& operands)
   return launch(kernels.vrc_pointwise, args, vrc_pointwise_units(args));
 }
 
-// Every thread sums its share of `bytes`.
 Work read_memory(Shape& shape, Operands& operands) {
   const int64_t words = shape.take("bytes", 1 << 16, kMaxBytes) / 8;
   const uint64_t* from = operands.array<uint64_t>(words);
-  constexpr int32_t kParts = 256;
-  const auto run = [=](ThreadPool& pool) {
-    pool.parallel_for(kParts, [&](int32_t begin, int32_t end) {
-      const uint64_t* p = from + words * begin / kParts;
-      const int64_t n = words * end / kParts - words * begin / kParts;
-      uint64_t sum[8] = {};
-      for (int64_t i = 0; i + 8 <= n; i += 8) {
-        for (int j = 0; j < 8; ++j) sum[j] += p[i + j];
-      }
-      for (int j = 0; j < 8; ++j) asm volatile("" ::"r"(sum[j]));
-    });
-  };
-  return {run};
+  return {[=](ThreadPool& pool) { sum_words(pool, from, words); }};
 }
 
 // `block` bytes at a time, one after another out of `bytes`, into two slots in turn: what a transfer from DDR into fast memory is.
@@ -387,6 +424,16 @@ Work make_work(const std::string& kind, const KernelTable& kernels, Shape& shape
 }
 
 double seconds_of(const Work& work, ThreadPool& pool, int times) {
+  if (work.prepare) {
+    std::chrono::steady_clock::duration spent{};
+    for (int i = 0; i < times; ++i) {
+      work.prepare(pool);
+      const auto start = std::chrono::steady_clock::now();
+      work.run(pool);
+      spent += std::chrono::steady_clock::now() - start;
+    }
+    return std::chrono::duration<double>(spent).count() / times;
+  }
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < times; ++i) work.run(pool);
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / times;

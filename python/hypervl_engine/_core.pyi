@@ -55,7 +55,8 @@ def time_kernel(kind: str, threads: int, *, runs: int = 5, run_seconds: float = 
     group_size=128),
     pixel_shuffle (side, cols), patchify (side, patch), vrc_stem (side, channels), vrc_depthwise (side, channels, stride),
     vrc_pointwise (pixels, inputs, channels); read (bytes: all of them once), copy (bytes, block: of one block),
-    launch (handing out nothing once), cycle (one clock cycle)."""
+    launch (handing out nothing once), cycle (one clock cycle). Kinds that read what the op before wrote (quantize, norm, activation,
+    silu_mul, rope, kv_store, attention, pixel_shuffle) also take cold=0|1: 1 lets other memory pass through the caches in between."""
 
 class WeightPacker:
     """Writes a packed weight file (or private memory) section by section, in the order given to `plan_*`, then `finish`."""

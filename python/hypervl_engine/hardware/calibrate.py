@@ -176,11 +176,15 @@ def _vrc(meter: _Meter) -> dict[str, float]:
 
 
 def _elementwise(meter: _Meter) -> dict[str, float]:
-    """Elements of the output a cycle, on tensors of about a megabyte."""
+    """Elements of the output a cycle, on tensors of about a megabyte.
+
+    Inputs come partly from another core's cache; rates are between those with inputs that are near and those with inputs that the
+    weights of a large layer have pushed out of the cores' own caches. Which it is depends on the model.
+    """
     rows = 32 * meter.threads
 
     def rate(elements: int, kind: str, **numbers: int) -> float:
-        return elements / meter.cycles(kind, **numbers)
+        return between(*(elements / meter.cycles(kind, cold=cold, **numbers) for cold in (0, 1)))
 
     def between(*rates: float) -> float:
         return float(np.exp(np.mean(np.log(rates))))
@@ -207,8 +211,8 @@ def _elementwise(meter: _Meter) -> dict[str, float]:
         "silu_mul": rate(rows * 4608, "silu_mul", rows=rows, cols=4608),
         "rope": between(rope(12, 96), rope(20, 32)),
         "kv_store": between(kv_store(heads, 96, 16), kv_store(heads, 80, 32), kv_store(heads, 40, 16)),
-        "embed": between(*(rate(rows * 1536, "embed", rows=rows, cols=1536, group_size=group) for group in (32, 128))),
-        "patchify": rate(side * side * 3 * 14 * 14, "patchify", side=side, patch=14),
+        "embed": between(*(rows * 1536 / meter.cycles("embed", rows=rows, cols=1536, group_size=group) for group in (32, 128))),
+        "patchify": side * side * 3 * 14 * 14 / meter.cycles("patchify", side=side, patch=14),
         "copy": rate(side * side * 896, "pixel_shuffle", side=side, cols=896),
     }
 
