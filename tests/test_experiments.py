@@ -176,8 +176,8 @@ def _made_up(case: Case) -> dict[str, object]:
     """Latency n when tiled, n * (1 + (side / 1000)^2) when not."""
     ms = case.image**2 * (1.0 if case.tile else 1 + (case.image / 1000) ** 2)
     return {
-        "status": "ok", "noisy": False, "latency_ms": ms, "tiles": 1, "activation_bytes": 1e7, "growth_bytes": 1e7, "peak_rss_bytes": 1e8,
-        "image_bytes": 3 * case.image**2, "output_bytes": 1e6, "when": "2026-01-01T00:00Z", "commit": "abc",
+        "status": "ok", "noisy": False, "others": [0.0], "latency_ms": ms, "tiles": 1, "activation_bytes": 1e7, "growth_bytes": 1e7,
+        "peak_rss_bytes": 1e8, "image_bytes": 3 * case.image**2, "output_bytes": 1e6, "when": "2026-01-01T00:00Z", "commit": "abc",
     }  # fmt: skip
 
 

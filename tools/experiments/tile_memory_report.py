@@ -107,7 +107,8 @@ def tiled_table(measured: Measured) -> str:
 
 
 def noise(result: Record) -> str:
-    return " (noisy)" if result["noisy"] else ""
+    """How much of the processors others took meanwhile, where that was not little."""
+    return f" (noisy: {min(result['others']):.0%})" if result["noisy"] else ""
 
 
 def claims(measured: Measured) -> str:
@@ -131,7 +132,7 @@ def untiled_table(measured: Measured, quantity: str) -> str:
     unit = QUANTITIES[quantity][3]
     rows = []
     for branch in BRANCHES:
-        for image in sorted({*UNTILED_IMAGES, *TILED_IMAGES}):
+        for image in (*UNTILED_IMAGES, *(i for i in TILED_IMAGES if i > UNTILED_IMAGES[-1])):
             cells = [branch, f"{image}²"]
             for how in UNTILED:
                 result, curve = measured.get(how.at(branch, image)), measured.untiled(how, branch, quantity)
@@ -201,7 +202,7 @@ def conditions(measured: Measured) -> str:
     return (
         f"{len(results)} measurements between {days[0]} and {days[-1]} on {processor()}; 2 threads. hypervl at {commits(ours)}; "
         + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-        + f". {noisy} of them had no sample during which other processes left 94 % of the processors alone; they are marked noisy."
+        + f". {noisy} of them are noisy."
     )
 
 
@@ -251,6 +252,8 @@ Written by `python -m tools.experiments.tile_memory_profile`. Random weights of 
 - **Whole process**: peak resident memory during that pass, loading left aside: weights, libraries and Python included. hypervl's weights
   are a mapped file with one branch, its projector, and a language model of one layer ("full model": all of the 1.8B model); OpenVINO maps
   its own.
+- **Noisy**: other processes took more than 6 % of the processors during every sample; the least of the samples is given, with the share
+  they took. Cases are measured one after another, and the machine's own speed drifts by 15 % and more between minutes.
 - *Extrapolated* figures come from c1·n + c2·n² (memory: c0 beside) fitted to the measurements, n pixels.
 - "skipped": eager attention's score matrices would not fit in memory. "memory": stopped before the machine ran out of it. "timeout":
   stopped at the time limit.
