@@ -118,11 +118,18 @@ def test_results_do_not_depend_on_budget_machine_or_transfers(data: st.DataObjec
     assert got == reference(model, size, scale, branch, bits)
 
 
-def test_a_budget_too_small_names_one_that_works() -> None:
-    with pytest.raises(MemoryError, match=r"needs at least (\d+) bytes") as refusal:
-        load(folder("plain"), threads=1, vtcm=4096, progress=False)
-    needed = int("".join(c for c in str(refusal.value).split("at least ")[1].split(" ")[0] if c.isdigit()))
-    assert needed > 4096
+@pytest.mark.parametrize("device", ["cpu", "cpu-staged"])
+def test_a_budget_too_small_names_one_that_works(device: str) -> None:
+    def opened(budget: int) -> Engine:
+        return load(folder("plain"), threads=1, device=device, context_length=CONTEXT, vtcm=budget, progress=False)
+
+    message = r"needs at least \d+ bytes .*, the budget is 4096; for all of this model: at least \d+ bytes"
+    with pytest.raises(MemoryError, match=message) as refusal:
+        opened(4096)
+    needed = int(str(refusal.value).split("vtcm=")[1].removesuffix(")"))
+    assert opened(needed).budget == needed
+    with pytest.raises(MemoryError):
+        opened(needed - 128)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu-staged"])

@@ -88,10 +88,9 @@ def load(
     placement = Placement.choose(threads or usable_cores(), device, vtcm, spec, plan, cache_dir)
     if tile_size is not None:
         checkpoint = with_tile_size(checkpoint, tile_size, weights, placement, activation_bits)
-    model = placement.model(checkpoint.config, weights, activation_bits, tokenizer.vocab_size)
+    model = placement.model(checkpoint.config, weights, activation_bits, tokenizer.vocab_size, context_length)
     if placement.file is not None:
         placement.file.check_model(model)
-    model.plan_text(context_length)
     return Engine(checkpoint, model, tokenizer, context_length, activation_bits, placement.spec)
 
 

@@ -11,6 +11,7 @@ from .checkpoint import Checkpoint
 from .hardware import Figure, HardwareSpec, cpu_spec, load_spec
 from .plan import PlanFile, parse_bytes
 
+_ROOMY = 1 << 34  # bytes that any model's Programs fit into
 TILE_SIDES = range(128, 513, 32)  # what "auto" chooses from, as far as the model's unit divides them
 
 
@@ -54,19 +55,40 @@ class Placement:
         return cls(threads, chosen, chosen.budget if vtcm is None else parse_bytes(vtcm, "vtcm"), None)
 
     def model(
-        self, config: dict[str, Any], weights: _core.WeightStore, activation_bits: int, valid_vocab_size: int
+        self,
+        config: dict[str, Any],
+        weights: _core.WeightStore,
+        activation_bits: int,
+        valid_vocab_size: int = 0,
+        context_length: int = 2,
     ) -> _core.Model:
-        """The model with every Program of full tiles planned. MemoryError naming the smallest budget that works."""
-        return _core.Model(
-            config,
-            weights,
-            threads=self.threads,
-            spec=self.spec.values(),
-            activation_bits=activation_bits,
-            valid_vocab_size=valid_vocab_size,
-            budget=self.budget,
-            plans=self.file.plans if self.file is not None else [],
-        )
+        """The model with every Program of full tiles and of the text planned. MemoryError naming the smallest budget that works."""
+
+        def make(budget: int, plans: list[dict[str, Any]]) -> _core.Model:
+            model = _core.Model(
+                config,
+                weights,
+                threads=self.threads,
+                spec=self.spec.values(),
+                activation_bits=activation_bits,
+                valid_vocab_size=valid_vocab_size,
+                budget=budget,
+                plans=plans,
+            )
+            model.plan_text(context_length)
+            return model
+
+        try:
+            return make(self.budget, self.file.plans if self.file is not None else [])
+        except MemoryError as error:
+            roomy, side = make(_ROOMY, []), config["tiling"]["tile_size"]
+            programs = [
+                program
+                for branch in config["vision_configs"]
+                for _, program, _ in _core.model_programs(roomy, branch, [(side, side)], context_length)
+            ]
+            needed = max(_core.smallest_budget(program, self.spec.values()) for program in programs)
+            raise MemoryError(f"{error}; for all of this model: at least {needed} bytes (vtcm={needed})") from None
 
 
 def with_tile_size(
@@ -81,7 +103,7 @@ def with_tile_size(
     shuffle = config.tiling.pixel_shuffle
     unit = max(vision.patch_size for vision in config.vision_configs.values()) * shuffle
     if tile_size == "auto":
-        model = placement.model(checkpoint.config, weights, activation_bits, 0)
+        model = placement.model(checkpoint.config, weights, activation_bits)
         tile_size = best_tile_size(model, config.default_branch, placement, [side for side in TILE_SIDES if side % unit == 0])
     if isinstance(tile_size, bool) or not isinstance(tile_size, int) or tile_size < unit or tile_size % unit or tile_size > 8192:
         raise ValueError(f"tile_size is {tile_size!r}: expected auto or a multiple of {unit} from {unit} to 8192")
