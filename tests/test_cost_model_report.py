@@ -31,7 +31,7 @@ def test_report_has_median_percentile_and_sums() -> None:
     # Errors +10 %, -20 %, +50 %; what takes no time has no error.
     assert "| all | 3 | 20 % | 44 % | +10 % | 4.9 | 4.0 | +23 % |" in text
     assert "| linear | 2 | 15 % | 19 % | -5 % | 1.9 | 2.0 | -5 % |" in text
-    assert "33 % of the records come from" in text
+    assert "during 33 % of the records" in text
 
 
 def test_seconds_add_up_by_op_without_transfers() -> None:

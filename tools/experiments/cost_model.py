@@ -13,7 +13,6 @@ import dataclasses
 import datetime
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +30,7 @@ from tools.experiments.machine import NOISY, OthersWatch, wait_until_quiet
 
 POSITIONS = (16, 600, 2000)  # of decoded tokens and prefill chunks
 CONTEXT = 2304
-RUNS = 5
+RUNS = 7
 _STRETCHES = 3
 _LEAST_SECONDS = 0.4  # of all runs of a case together: whether others are busy cannot be told from less
 
@@ -97,32 +96,30 @@ def op_seconds(events: list[dict[str, Any]], ops: int) -> list[float]:
 
 
 def measure(case: Case, session: _core.Session, ops: list[int], runs: int, wait_s: float) -> tuple[list[list[float]], bool]:
-    """By stage and op, the median over the runs of a stretch during which others left the machine alone.
+    """By stage and op, the fastest of the runs: the figures of a calibration are the machine's best too. True where others were busy.
 
-    Where none of a few stretches was like that: the least of all runs, and True.
+    Runs come in stretches, the next one after a pause, until there is one during which others left the machine alone.
     """
     samples: list[list[list[float]]] = []
     case.before(session)
     case.run(session)  # warms up
+    noisy = True
     for attempt in range(_STRETCHES):
-        first = len(samples)
+        if attempt > 0:
+            wait_until_quiet(wait_s)
+        most = len(samples) + runs
         watch = OthersWatch()
         start = time.perf_counter()
-        while len(samples) - first < runs or time.perf_counter() - start < _LEAST_SECONDS:
+        while len(samples) < most or time.perf_counter() - start < _LEAST_SECONDS:
             case.before(session)
             session.start_trace()
             case.run(session)
             trace = session.take_trace()
             samples.append([op_seconds(events, n) for (_, events), n in zip(trace, ops, strict=True)])
-        if watch.share() < NOISY:
-            return _by_op(samples[first:], ops, statistics.median), False
-        if attempt < _STRETCHES - 1:
-            wait_until_quiet(wait_s)
-    return _by_op(samples, ops, min), True
-
-
-def _by_op(samples: list[list[list[float]]], ops: list[int], pick: Callable[[list[float]], float]) -> list[list[float]]:
-    return [[pick([sample[stage][op] for sample in samples]) for op in range(n)] for stage, n in enumerate(ops)]
+        noisy = watch.share() >= NOISY
+        if not noisy:
+            break
+    return [[min(sample[stage][op] for sample in samples) for op in range(n)] for stage, n in enumerate(ops)], noisy
 
 
 def measure_checkpoint(path: str | None, spec: HardwareSpec, activation_bits: int, runs: int, wait_s: float) -> list[dict[str, Any]]:

@@ -62,8 +62,8 @@ def report(data: dict[str, Any]) -> str:
     worst = sorted(records, key=lambda r: -abs(r["predicted_ms"] - r["measured_ms"]))[:_WORST]
     parts = [
         f"Measured on {machine['date']}: {machine['cpu']}, {machine['threads']} threads of {machine['cores']}, {machine['isa']}; other "
-        f"processes took {_percent(machine['others_before'])} of the processors before, and {_percent(noisy)} of the records come from "
-        "runs during which they took more than 6 % (of those the fastest run counts, else the median).",
+        f"processes took {_percent(machine['others_before'])} of the processors before, and more than 6 % during {_percent(noisy)} of the "
+        "records. An op's time is the fastest of several runs, as in the calibration.",
         _table(("", *_COLUMNS), [("all", *_distribution(records))]),
         _by(records, lambda r: f"{r['checkpoint']}, A{r['bits']}", "checkpoint"),
         _by(records, lambda r: r["stage"], "Program"),
