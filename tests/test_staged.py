@@ -239,6 +239,10 @@ def test_memory_does_not_grow_with_the_image() -> None:
         engine.encode(np.zeros((side, side, 3), np.uint8), scale=1.0)
         lines.append(engine.stats)
     small, large = lines
+    odd = engine.encode(np.zeros((500, 1333, 3), np.uint8), scale=1.0)  # with tiles of other shapes at the edges
+    assert len(odd) > 0
+    lines.append(engine.stats)
+    assert lines[2]["arena_bytes"] == small["arena_bytes"]
     for name in ("fast_peak_bytes", "fast_planned_bytes", "ddr_bytes", "block_bytes", "arena_bytes", "kv_cache_bytes"):
         assert small[name] == large[name], name
     assert large["image_bytes"] >= 4096 * 4096 * 3 > 10 * small["image_bytes"]

@@ -55,7 +55,7 @@ ResolvedWeight Model::resolve(const std::string& name) const {
   return w;
 }
 
-Executable Model::prepare(Program program, const WeightResolver& resolve) const {
+Executable Model::prepare(Program program, const WeightResolver& resolve, int64_t budget) const {
   std::vector<ResolvedWeight> weights = resolve_weights(program, resolve);
   const uint64_t hash = program_hash(program);
   for (const Plan& plan : options_.plans) {
@@ -65,7 +65,14 @@ Executable Model::prepare(Program program, const WeightResolver& resolve) const 
     }
     return make_executable(std::move(program), std::move(weights), plan);
   }
-  Plan plan = make_plan(program, options_.spec, options_.budget);
+  Plan plan;
+  try {
+    plan = make_plan(program, options_.spec, budget > 0 ? budget : options_.budget);
+  } catch (const Error& error) {
+    if (budget == 0 || error.kind() != ErrorKind::kMemory) throw;
+    plan = make_plan(program, options_.spec, options_.budget);
+  }
+  plan.budget = options_.budget;
   return make_executable(std::move(program), std::move(weights), std::move(plan));
 }
 
@@ -103,6 +110,8 @@ const Executable& Model::text_layers(int32_t context_length, int32_t max_rows) c
 
 const TileExecutables& Model::tile(const std::string& name, int32_t height, int32_t width) const {
   const VisionConfig& vision = branch(name);
+  const int32_t side = config_.tiling.tile_size;
+  const TileExecutables* full = height < side || width < side ? &tile(name, side, side) : nullptr;
   const std::lock_guard lock(mutex_);
   std::unique_ptr<TileExecutables>& entry = tiles_[{name, height, width}];
   if (entry) return *entry;
@@ -122,9 +131,10 @@ const TileExecutables& Model::tile(const std::string& name, int32_t height, int3
                           w.data = rows.data();
                           w.bytes = rows.bytes();
                           return w;
-                        });
+                        },
+                        full ? full->tower.plan.peak_bytes : 0);
   made->projector = prepare(projector_program(config_, *weights_, name, grid_h, grid_w, options_.activation_bits),
-                            [this](const std::string& weight) { return resolve(weight); });
+                            [this](const std::string& weight) { return resolve(weight); }, full ? full->projector.plan.peak_bytes : 0);
   entry = std::move(made);
   return *entry;
 }

@@ -53,7 +53,8 @@ class Model {
   int32_t valid_vocab_size() const { return options_.valid_vocab_size; }
 
   ImageLayout layout(int32_t height, int32_t width, double scale) const;
-  // Recorded at the first call for a (branch, tile height, tile width) in pixels; thread-safe.
+  // Recorded at the first call for a (branch, tile height, tile width) in pixels; thread-safe. A tile at an image's edge gets no more fast
+  // memory than a full one uses, so that memory does not depend on the image's size.
   const TileExecutables& tile(const std::string& branch, int32_t height, int32_t width) const;
   // Of max_rows tokens at a time; planned at the first call; thread-safe.
   const Executable& text_layers(int32_t context_length, int32_t max_rows) const;
@@ -63,7 +64,8 @@ class Model {
 
  private:
   ResolvedWeight resolve(const std::string& name) const;
-  Executable prepare(Program program, const WeightResolver& resolve) const;
+  // budget: 0 for the model's.
+  Executable prepare(Program program, const WeightResolver& resolve, int64_t budget = 0) const;
 
   const ModelConfig config_;
   const std::shared_ptr<const WeightStore> weights_;
