@@ -15,7 +15,7 @@ from tools.experiments.fit import Curve, crossing, exponent
 from tools.experiments.machine import MIB, measure_runs
 from tools.experiments.results import ResultsFile
 from tools.experiments.tile_latency_ab import ratios
-from tools.experiments.tile_memory_profile import Case, all_cases, wanted
+from tools.experiments.tile_memory_profile import Case, all_cases, less_noisy, wanted
 from tools.experiments.tile_memory_report import write_report
 from tools.experiments.vision_shapes import SHAPES, tokens_of
 
@@ -87,6 +87,10 @@ def test_what_is_measured_again() -> None:
     assert [wanted(case, r, "noisy") for r in (ok, noisy, failed)] == [False, True, False]
     assert [wanted(case, r, "failed") for r in (ok, noisy, failed)] == [False, False, True]
     assert wanted(case, ok, "all")
+    quieter, busier = {"status": "ok", "others": [0.5, 0.1]}, {"status": "ok", "others": [0.2]}
+    assert less_noisy(quieter, busier)
+    assert not less_noisy(busier, quieter)
+    assert not less_noisy(failed, busier)
 
 
 def test_cases_are_distinct_and_untiled_ends_at_2048() -> None:
