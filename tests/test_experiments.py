@@ -16,7 +16,7 @@ from tools.experiments.machine import MIB, measure_runs
 from tools.experiments.results import ResultsFile
 from tools.experiments.tile_latency_ab import ratios
 from tools.experiments.tile_memory_profile import Case, all_cases, less_noisy, wanted
-from tools.experiments.tile_memory_report import write_report
+from tools.experiments.tile_memory_report import without_noisy, write_report
 from tools.experiments.vision_shapes import SHAPES, tokens_of
 
 
@@ -171,7 +171,7 @@ def test_report_of_made_up_results(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         results.add(case.record, _made_up(case))
     write_report(results, tmp_path)
     text = (tmp_path / "tile_memory_profile.md").read_text()
-    assert "| base | A16 | 224² to 4096² | 0.00% | 1.000 |" in text
+    assert "| base | A16 | 224² to 4096² (8) | 0.00% | 224² to 4096² (8) | 1.000 |" in text
     assert "| OpenVINO bf16 / hypervl A16 tiled | base | 2.05 | 3.36 | 5.19 | *3456²* (extrapolated) |" in text
     assert "(extrapolated; skipped)" in text
 
@@ -183,6 +183,13 @@ def _made_up(case: Case) -> dict[str, object]:
         "status": "ok", "noisy": False, "others": [0.0], "latency_ms": ms, "tiles": 1, "activation_bytes": 1e7, "growth_bytes": 1e7,
         "peak_rss_bytes": 1e8, "image_bytes": 3 * case.image**2, "output_bytes": 1e6, "when": "2026-01-01T00:00Z", "commit": "abc",
     }  # fmt: skip
+
+
+def test_noisy_times_do_not_count_where_enough_others_do() -> None:
+    results = {image: {"noisy": image > 512} for image in (256, 320, 512, 1024)}
+    assert list(without_noisy(results)) == [256, 320, 512]
+    results[512]["noisy"] = True
+    assert without_noisy(results) is results
 
 
 def test_tools_import_nothing_heavy() -> None:

@@ -67,7 +67,11 @@ class Measured:
         return (self.results.get(case.record) or {"status": "not measured"})["status"]
 
     def curve(self, cases: Sequence[Case], quantity: str) -> Curve | None:
-        points = {case.image: float(result[quantity]) for case in cases if (result := self.get(case)) is not None}
+        """Of time, without noisy measurements where three others are left. None for fewer than two."""
+        results = {case.image: result for case in cases if (result := self.get(case)) is not None}
+        if quantity == "latency_ms":
+            results = without_noisy(results)
+        points = {image: float(result[quantity]) for image, result in results.items()}
         return Curve(points, QUANTITIES[quantity][1]) if len(points) > 1 else None
 
     def tiled(self, precision: str, branch: str, quantity: str) -> Curve | None:
@@ -106,6 +110,12 @@ def tiled_table(measured: Measured) -> str:
     return table([*header, "other RSS growth MiB", "RSS MiB"], rows)
 
 
+def without_noisy(results: dict[int, Record]) -> dict[int, Record]:
+    """Those that are not noisy, where these are three or more; else all."""
+    quiet = {image: result for image, result in results.items() if not result["noisy"]}
+    return quiet if len(quiet) > 2 else results
+
+
 def noise(result: Record) -> str:
     """How much of the processors others took meanwhile, where that was not little."""
     return f" (noisy: {min(result['others']):.0%})" if result["noisy"] else ""
@@ -120,10 +130,12 @@ def claims(measured: Measured) -> str:
             activations = [r["activation_bytes"] for i, r in results.items() if i >= TILE]
             if len(activations) < 2:
                 continue
-            images, spread = list(results), max(activations) / min(activations) - 1
-            slope = exponent([i * i for i in images], [r["latency_ms"] for r in results.values()])
-            rows.append([branch, precision.upper(), f"{images[0]}² to {images[-1]}²", f"{spread:.2%}", f"{slope:.3f}"])
-    header = ["branch", "precision", "images", "spread of peak activation memory (asked: ≤ 2 %)", "exponent of latency in pixels (≤ 1.05)"]
+            spread, timed = max(activations) / min(activations) - 1, without_noisy(results)
+            slope = exponent([i * i for i in timed], [r["latency_ms"] for r in timed.values()])
+            shown = [f"{min(images)}² to {max(images)}² ({len(images)})" for images in (results, timed)]
+            rows.append([branch, precision.upper(), shown[0], f"{spread:.2%}", shown[1], f"{slope:.3f}"])
+    header = ["branch", "precision", "images", "spread of peak activation memory (asked: ≤ 2 %)", "images timed"]
+    header.append("exponent of latency in pixels (≤ 1.05)")
     return table(header, rows)
 
 
@@ -253,7 +265,8 @@ Written by `python -m tools.experiments.tile_memory_profile`. Random weights of 
   are a mapped file with one branch, its projector, and a language model of one layer ("full model": all of the 1.8B model); OpenVINO maps
   its own.
 - **Noisy**: other processes took more than 6 % of the processors during every sample; the least of the samples is given, with the share
-  they took. Cases are measured one after another, and the machine's own speed drifts by 15 % and more between minutes.
+  they took. Ratios, exponents and extrapolations of time use the other measurements, where there are three or more. Cases are measured one
+  after another, and the machine's own speed drifts by 15 % and more between minutes.
 - *Extrapolated* figures come from c1·n + c2·n² (memory: c0 beside) fitted to the measurements, n pixels.
 - "skipped": eager attention's score matrices would not fit in memory. "memory": stopped before the machine ran out of it. "timeout":
   stopped at the time limit.
