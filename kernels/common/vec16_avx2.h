@@ -80,6 +80,13 @@ HVL_VEC Vec16 first_n(Vec16 a, int n, Vec16 fill) {
   return {_mm256_blendv_ps(fill.lo, a.lo, _mm256_castsi256_ps(m.lo)), _mm256_blendv_ps(fill.hi, a.hi, _mm256_castsi256_ps(m.hi))};
 }
 
+HVL_VEC Vec16 zip(__m256 a, __m256 b) {
+  const __m256 low = _mm256_unpacklo_ps(a, b), high = _mm256_unpackhi_ps(a, b);  // a0 b0 a1 b1 a4 b4 a5 b5, a2 b2 a3 b3 a6 b6 a7 b7
+  return {_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31)};
+}
+HVL_VEC Vec16 zip_low(Vec16 a, Vec16 b) { return zip(a.lo, b.lo); }
+HVL_VEC Vec16 zip_high(Vec16 a, Vec16 b) { return zip(a.hi, b.hi); }
+
 HVL_VEC __m256 scale_exp2(__m256 p, __m256 n) {
   const __m256i k = _mm256_cvtps_epi32(n);
   const __m256i half = _mm256_srai_epi32(k, 1);

@@ -46,6 +46,15 @@ HVL_VEC Vec16 copysign(Vec16 magnitude, Vec16 sign) {
 
 HVL_VEC Vec16 first_n(Vec16 a, int n, Vec16 fill) { return {_mm512_mask_mov_ps(fill.v, mask_n(n), a.v)}; }
 
+HVL_VEC Vec16 zip_low(Vec16 a, Vec16 b) {
+  const __m512i order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  return {_mm512_permutex2var_ps(a.v, order, b.v)};
+}
+HVL_VEC Vec16 zip_high(Vec16 a, Vec16 b) {
+  const __m512i order = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return {_mm512_permutex2var_ps(a.v, order, b.v)};
+}
+
 HVL_VEC Vec16 scale_exp2(Vec16 p, Vec16 n) { return {_mm512_scalef_ps(p.v, n.v)}; }
 
 HVL_VEC float merge_add(Vec16 a) {

@@ -110,6 +110,24 @@ HVL_VEC Vec16 first_n(Vec16 a, int n, Vec16 fill) {
   return a;
 }
 
+// Lanes of a and b in turn: a0 b0 a1 b1 .. from the first half of both, and from the second.
+HVL_VEC Vec16 zip_low(Vec16 a, Vec16 b) {
+  Vec16 out;
+  for (int i = 0; i < 8; ++i) {
+    out.lane[2 * i] = a.lane[i];
+    out.lane[2 * i + 1] = b.lane[i];
+  }
+  return out;
+}
+HVL_VEC Vec16 zip_high(Vec16 a, Vec16 b) {
+  Vec16 out;
+  for (int i = 0; i < 8; ++i) {
+    out.lane[2 * i] = a.lane[8 + i];
+    out.lane[2 * i + 1] = b.lane[8 + i];
+  }
+  return out;
+}
+
 // p * 2^n for integral n in [-252, 252], rounded once (the result may be denormal) while p is in [0.5, 2] and n >= -180.
 HVL_VEC Vec16 scale_exp2(Vec16 p, Vec16 n) {
   for (int i = 0; i < 16; ++i) {

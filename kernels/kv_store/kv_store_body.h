@@ -8,13 +8,35 @@ namespace {
 
 struct FloatSide {
   using Element = float;
+  HVL_VEC void store(float* p, vec::Vec16 x) { vec::store(p, x); }
   HVL_VEC void store_n(float* p, vec::Vec16 x, int n) { vec::store_n(p, x, n); }
 };
 
 struct HalfSide {
   using Element = uint16_t;
+  HVL_VEC void store(uint16_t* p, vec::Vec16 x) { vec::store_half(p, x); }
   HVL_VEC void store_n(uint16_t* p, vec::Vec16 x, int n) { vec::store_half_n(p, x, n); }
 };
+
+// A whole square of 16 keys by 16 dimensions: four rounds of zipping row i with row i + 8 turn rows into columns.
+template <class Side>
+HVL_VEC void store_key_square(const float* k, int64_t stride, typename Side::Element* out) {
+  vec::Vec16 a[16], b[16];
+HVL_UNROLL
+  for (int key = 0; key < 16; ++key) a[key] = vec::load(k + key * stride);
+HVL_UNROLL
+  for (int round = 0; round < 4; ++round) {
+HVL_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      b[2 * i] = vec::zip_low(a[i], a[i + 8]);
+      b[2 * i + 1] = vec::zip_high(a[i], a[i + 8]);
+    }
+HVL_UNROLL
+    for (int i = 0; i < 16; ++i) a[i] = b[i];
+  }
+HVL_UNROLL
+  for (int d = 0; d < 16; ++d) Side::store(out + d * 16, a[d]);
+}
 
 // Keys [first, last) of one block of 16 positions, and zeros from there to its end: rows to columns through a small square.
 template <class Side>
@@ -23,6 +45,10 @@ HVL_VEC void store_key_block(const KvStoreArgs& args, const float* k, typename S
   const int32_t head_dim = args.cache.head_dim;
   for (int32_t d = 0; d < head_dim; d += 16) {
     const int n = head_dim - d < 16 ? head_dim - d : 16;
+    if (n == 16 && first == 0 && last == 16) {
+      store_key_square<Side>(k + int64_t{block_position - args.position} * args.kv_stride + d, args.kv_stride, block + int64_t{d} * 16);
+      continue;
+    }
     alignas(64) float square[16][16] = {};  // [d][key]; keys past the last stay 0
     for (int key = first; key < last; ++key) {
       const float* row = k + int64_t{block_position + key - args.position} * args.kv_stride + d;
