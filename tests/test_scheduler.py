@@ -232,7 +232,7 @@ def test_plans_are_valid(program: Any, spec: dict[str, Any], factor: float) -> N
 def test_more_memory_is_never_worse(program: Any, spec: dict[str, Any], factors: list[float]) -> None:
     smallest = _core.smallest_budget(program, spec)
     costs = [objective(program, make(program, spec, int(smallest * f)), spec) for f in sorted(factors)]
-    assert costs == sorted(costs, reverse=True)
+    assert all(larger <= (1 + 1e-8) * smaller for smaller, larger in pairwise(costs))
 
 
 @given(small_programs(), random_specs())
@@ -303,7 +303,7 @@ def test_half_a_mebibyte_is_enough(stage: str, staged: bool) -> None:
     plan = make(program, spec, MIB // 2)
     assert plan["peak_bytes"] <= MIB // 2
     larger = make(program, spec, 8 * MIB)
-    assert objective(program, plan, spec) >= objective(program, larger, spec)
+    assert (1 + 1e-8) * objective(program, plan, spec) >= objective(program, larger, spec)
     assert plan != {**larger, "budget": plan["budget"]}
 
 

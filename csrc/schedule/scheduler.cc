@@ -11,6 +11,9 @@
 namespace hvl {
 namespace {
 
+// Plans this near to each other are equally fast, and the smaller footprint decides: caches reward it in ways the cost model does not see.
+constexpr double kAsGood = 1 + 1e-9;
+
 constexpr int64_t kMostBudget = int64_t(1) << 40;  // what check_plan takes
 
 // Limits on fast memory that are searched: 8 in every octave. They do not depend on the budget, so that the plans to choose from for one
@@ -43,8 +46,14 @@ class Family {
     start_.contexts = int32_t(spec.contexts);
   }
 
-  // The plan of least simulated objective of those within `budget`; false when none is.
+  // Of the plans within `budget` whose simulated objective is at most kAsGood times the least, the one with the least in DDR and the
+  // lowest peak; false when no plan fits.
   bool best(int64_t budget, Plan* chosen) const {
+    struct Candidate {
+      double seconds;
+      Plan plan;
+    };
+    std::vector<Candidate> candidates;
     double best_s = -1;
     int32_t before = -1;
     const RunScalars run = largest_run(program_);
@@ -54,16 +63,21 @@ class Family {
       before = layout;
       // A staged run takes at least the larger of arithmetic and transfers, and the estimate is at most their sum and what traffic weighs: the
       // plans that are left cannot be better. (In place, caches may make a run faster than that.)
-      if (spec_.staged && best_s >= 0 && layouts_[layout].seconds > (2 + kTransferWeight) * best_s) break;
+      if (spec_.staged && best_s >= 0 && layouts_[layout].seconds > (2 + kTransferWeight) * kAsGood * best_s) break;
       Plan plan = place(program_, spec_, layouts_[layout], start_);
       if (plan.peak_bytes > budget) continue;
       const double seconds = simulate(program_, plan, spec_, run).objective();
-      if (best_s >= 0 && seconds >= best_s) continue;
-      best_s = seconds;
-      *chosen = std::move(plan);
+      if (best_s < 0 || seconds < best_s) best_s = seconds;
+      candidates.push_back({seconds, std::move(plan)});
     }
+    const Candidate* best = nullptr;
+    for (const Candidate& c : candidates) {
+      if (c.seconds <= kAsGood * best_s && (!best || footprint(c.plan) < footprint(best->plan))) best = &c;
+    }
+    if (!best) return false;
+    *chosen = best->plan;
     chosen->budget = budget;
-    return best_s >= 0;
+    return true;
   }
 
   // The least budget for which best() finds a plan.
@@ -107,6 +121,7 @@ class Family {
     }
   }
 
+  static std::pair<int64_t, int64_t> footprint(const Plan& plan) { return {plan.ddr_bytes, plan.peak_bytes}; }
   int64_t peak(int32_t layout) const { return place(program_, spec_, layouts_[layout], start_).peak_bytes; }
 
   const Program& program_;

@@ -6,7 +6,7 @@
 
 namespace hvl {
 
-// The Plan of least predicted time (and, among equals, traffic: csrc/schedule/cost.h) whose fast memory stays within `budget` bytes.
+// The Plan of least predicted time (and, among equals, traffic and footprint: csrc/schedule/cost.h) whose fast memory stays within `budget` bytes.
 // Deterministic.
 // Throws Error(kMemory) naming the smallest budget that works, when this one does not.
 Plan make_plan(const Program& program, const HardwareSpec& spec, int64_t budget);
