@@ -110,11 +110,7 @@ def test_results_do_not_depend_on_budget_machine_or_transfers(data: st.DataObjec
     engine = load(
         folder(model), threads=threads, activation_bits=bits, context_length=CONTEXT, spec=spec, vtcm=budget, progress=False
     )  # fmt: skip
-    try:
-        got = digest(engine, picture(*size), scale, branch, data.draw(st.booleans()), protect=spec.staged and data.draw(st.booleans()))
-    except MemoryError:  # a tile at the image's edge may need more than a full one
-        assert budget < 2 * smallest(model, spec, bits)
-        return
+    got = digest(engine, picture(*size), scale, branch, data.draw(st.booleans()), protect=spec.staged and data.draw(st.booleans()))
     assert got == reference(model, size, scale, branch, bits)
 
 

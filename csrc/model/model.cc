@@ -1,6 +1,5 @@
 #include "csrc/model/model.h"
 
-#include <algorithm>
 #include <cstring>
 #include <utility>
 

@@ -1,7 +1,5 @@
 #include "csrc/program/program.h"
 
-#include <cstring>
-
 #include "csrc/base/hash.h"
 #include "kernels/quantize/quantize.h"
 

@@ -1,6 +1,7 @@
 #include "csrc/runtime/executor.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "csrc/base/arena.h"
 #include "csrc/base/error.h"

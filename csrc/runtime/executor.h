@@ -1,7 +1,6 @@
 // Runs Executables with the kernels of one instruction set, exactly as their Plans say, over a thread pool.
 #pragma once
 
-#include <chrono>
 #include <vector>
 
 #include "csrc/base/thread_pool.h"

@@ -58,7 +58,6 @@ void TransferEngine::run(const TransferList& list, const Step& step, int64_t bas
       }
     }
     (t.store ? stats_.bytes_out : stats_.bytes_in) += t.bytes();
-    ++stats_.transfers;
   }
 }
 

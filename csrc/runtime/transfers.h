@@ -19,7 +19,7 @@ struct DdrRange {
 };
 
 struct TransferStats {
-  int64_t bytes_in = 0, bytes_out = 0, transfers = 0;
+  int64_t bytes_in = 0, bytes_out = 0;
 };
 
 class TransferEngine {
