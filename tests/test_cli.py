@@ -87,10 +87,21 @@ def test_bench(tiny, capsys):
     assert main(["bench", *model_options(tiny), *options, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["prefill"]["tok_s"] > 0
-    assert report["decode"]["bandwidth_share"] > 0  # may pass 1 for a model that stays in the caches
+    assert report["decode"]["share"] > 0  # may pass 1 for a model that stays in the caches
+    assert 0 < report["prefill"]["share"] < 1
     assert report["read_bandwidth_gb_s"] > 0.1
     assert set(report["tile"]) == {"base", "large"}
     assert main(["bench", *model_options(tiny), "--prompt-tokens", "0"]) == 2
+
+
+def test_bench_roofline(capsys):
+    assert main(["bench", "roofline", "--threads", "2", "--repeat", "1", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["threads"] == [1, 2]
+    assert {"read", "clock"} <= set(report["limits"])
+    assert main(["bench", "roofline", "--threads", "1", "--repeat", "1"]) == 0
+    assert "GB/s" in capsys.readouterr().out
+    assert main(["bench", "roofline", "--threads", "0"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -85,4 +85,5 @@ PYBIND11_MODULE(_core, m) {
   bind_spec(m);
   bind_plan(m);
   bind_microbenchmark(m);
+  bind_roofline(m);
 }

@@ -58,6 +58,19 @@ def time_kernel(kind: str, threads: int, *, runs: int = 5, run_seconds: float = 
     launch (handing out nothing once), cycle (one clock cycle). Kinds that read what the op before wrote (quantize, norm, activation,
     silu_mul, rope, kv_store, attention, pixel_shuffle) also take cold=0|1: 1 lets other memory pass through the caches in between."""
 
+class Roofline:
+    """This machine's limits in `threads` threads, with the instructions of `isa` (default: the one in use). One call at a time; others
+    wait."""
+
+    def __init__(self, threads: int, isa: str = "") -> None: ...
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What `rate` takes, and the instructions that are timed: "read" (memory far beyond the caches), "clock" (cycles), and, where
+        the processor has them, "f32", "bf16", "int8", "int16" (multiplications and additions on registers)."""
+    def rate(self, kind: str, seconds: float = 0.02) -> float:
+        """Bytes, cycles or operations a second, all threads together, in one run of about that long. ValueError for another kind. The
+        first "read" takes memory of half a GiB or more (an eighth of the machine's at most) and keeps it."""
+
 class WeightPacker:
     """Writes a packed weight file (or private memory) section by section, in the order given to `plan_*`, then `finish`."""
 

@@ -74,11 +74,16 @@ def build_parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as JSON")
     info.set_defaults(run=_info)
 
-    bench = commands.add_parser("bench", help="how fast a checkpoint runs here")
+    bench = commands.add_parser(
+        "bench", help="how fast a checkpoint runs here, and what the machine could do",
+        description="model: prefill, decode and tiles of a checkpoint, with their shares of the machine's limits. "
+        "roofline: the limits alone, for 1 to --threads threads: memory reads and multiplications a second.",
+    )  # fmt: skip
+    bench.add_argument("what", nargs="?", choices=("model", "roofline"), default="model", help="default: model")
     _add_model(bench)
     bench.add_argument("--prompt-tokens", type=int, default=256)
     bench.add_argument("--new-tokens", type=int, default=64)
-    bench.add_argument("--repeat", type=int, default=3, help="runs of each measurement, of which the median counts")
+    bench.add_argument("--repeat", type=int, default=5, help="runs of each measurement, of which the median counts")
     bench.add_argument("--json", action="store_true", help="as JSON")
     bench.set_defaults(run=_bench)
 
@@ -273,12 +278,23 @@ def _plain(value: Any) -> str:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.what == "roofline":
+        return _roofline(options)
     from .bench import bench, table
 
     report = bench(
         _load(options), prompt_tokens=options.prompt_tokens, new_tokens=options.new_tokens, repeat=options.repeat,
         progress=not options.quiet,
     )  # fmt: skip
+    print(json.dumps(report, indent=2) if options.json else table(report))
+    return 0
+
+
+def _roofline(options: argparse.Namespace) -> int:
+    from .machine import usable_cores
+    from .roofline import roofline, table, thread_counts
+
+    report = roofline(thread_counts(usable_cores() if options.threads is None else options.threads), runs=options.repeat)
     print(json.dumps(report, indent=2) if options.json else table(report))
     return 0
 
