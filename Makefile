@@ -2,7 +2,8 @@
 # make test            build with the test module, install what the tests need, and run the whole suite
 # make lint            ruff and mypy alone
 # make asan            the tests of strange input, images, checkpoints and the engine under the address and undefined-behaviour sanitizers
-# make benchmark       pytest-benchmark over the demo model and the kernels
+# make benchmark       pytest-benchmark over workloads and kernels, into build/benchmarks/latest.json (docs/performance.md)
+# make baseline        keeps that as the baseline; make compare: fails where latest.json is slower than the baseline
 PYTHON ?= python3
 VENV ?= .venv
 # What pip is told to install for torch: the CPU build, where pip's configuration knows one. Otherwise name it, with options:
@@ -14,7 +15,7 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc kernels python cmake -type f -not -name '*.pyc' 2>/dev/null) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test lint asan benchmark clean
+.PHONY: demo test lint asan benchmark baseline compare clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m hypervl_engine.demo $(if $(SEED),--seed $(SEED))
@@ -39,8 +40,17 @@ asan: $(VENV)/.installed-test
 	LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH=$(ASAN)/package $(BIN)/python -m pytest $(ASAN_TESTS) $(PYTEST_ARGS)
 
+BENCHMARKS := build/benchmarks
 benchmark: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests/benchmarks kernels/*/bench_*.py --benchmark-enable --benchmark-only $(PYTEST_ARGS)
+	mkdir -p $(BENCHMARKS)
+	$(BIN)/python -m pytest tests/benchmarks/bench_*.py kernels/*/bench_*.py --benchmark-enable --benchmark-only \
+	  --benchmark-json=$(BENCHMARKS)/latest.json $(PYTEST_ARGS)
+
+baseline:
+	cp $(BENCHMARKS)/latest.json $(BENCHMARKS)/baseline.json
+
+compare:
+	$(BIN)/python tools/compare_benchmarks.py $(BENCHMARKS)/baseline.json $(BENCHMARKS)/latest.json
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
