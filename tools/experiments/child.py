@@ -18,10 +18,17 @@ _LEAST_AVAILABLE = 1024 * MIB  # below it the child is stopped, before the syste
 THREADS = 2
 
 
-def run_child(module: str, arguments: dict[str, Any], *, time_limit_s: float, extra_env: dict[str, str] | None = None) -> dict[str, Any]:
+def run_child(
+    module: str,
+    arguments: dict[str, Any],
+    *,
+    time_limit_s: float,
+    extra_env: dict[str, str] | None = None,
+    python: str = sys.executable,
+) -> dict[str, Any]:
     """Runs `python -m module '<arguments as JSON>'` and returns what it measured, with `status`: ok, skipped, failed, timeout or memory."""
     env = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "TOKENIZERS_PARALLELISM": "false", **(extra_env or {})}
-    command = [sys.executable, "-m", module, json.dumps(arguments)]
+    command = [python, "-m", module, json.dumps(arguments)]
     start = time.monotonic()
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     most = 0
