@@ -1,13 +1,21 @@
-// Softmax attention over K/V as kernels/kv_store lays them out; bidirectional (tiles) or causal (LLM), grouped heads.
+// Softmax attention over K/V as kernels/kv_store lays them out, in exact integer dots; bidirectional (tiles) or causal (LLM), grouped heads.
 //
 // Arithmetic for one query row and head, the same to the bit in every variant, over chunks of kAttentionChunk = 256 keys by absolute
-// position, whether the keys come in one call or in parts:
-//   s[k] = scale * (sum over d in order, by fma from +0, of q[d] * K[k][d])       keys the row may not see: left out
-//   m'   = max(m, max of the chunk);  c = exp(m - m') (0 for the first chunk)
-//   p[k] = exp(s[k] - m')
-//   l    = fma(l, c, sum p)         sum over 16 virtual lanes (key mod 16), merged 8, 4, 2, 1 as in kernels/norm
-//   o[d] = o[d] * c, then by fma in key order  o[d] += p[k] * V[k][d]
-// and at the end out[d] = o[d] * (1 / l). exp is ours (kernels/common/math.h).
+// position, whether the keys come in one call or in parts. Formats, by bits of the cache and of the activations:
+//            q limit  K, V limit  p limit  dims of a QK run  keys of a PV run
+//   16, any     4095        8191     4095                64                64
+//    8, 16     32767         127    32767               all               256
+//    8,  8       127         127      255               all               256
+// A run's dot is exact in int32 (64 * 4095 * 8191 < 2^31); runs are converted to float32 one by one.
+//   s_q, qi = the row as integers of one scale (the rule of kernels/kv_store, with the limit for q)
+//   t[k]  = sum of float(dot of qi and K[k]) over the runs in order          keys the row may not see: left out
+//   s[k]  = (t[k] * (s_q * scale)) * s_K[k]
+//   m'    = max(m, max of the chunk);  c = exp(m - m') (0 for the first chunk)
+//   p[k]  = exp(s[k] - m')
+//   l     = fma(l, c, sum p)         sum over 16 virtual lanes (key mod 16), merged 8, 4, 2, 1 as in kernels/norm
+//   w[k]  = p[k] * s_V[k];  s_w, wi = w of the chunk's keys as integers of one scale, by the same rule with the limit for p
+//   o[d]  = o[d] * c, then over the chunk's runs in order  o[d] = fma(float(dot of wi and V[.][d]), s_w, o[d])
+// and at the end out[d] = fma(o[d], 1 / l, +0). exp is ours (kernels/common/math.h).
 #pragma once
 
 #include <stdint.h>
@@ -18,7 +26,7 @@ namespace hvl {
 
 inline constexpr int32_t kAttentionChunk = 256;
 inline constexpr int32_t kAttentionQueryBlock = 16;   // query rows a work unit
-inline constexpr int32_t kAttentionSlice = 64;        // keys of K or V worked on at a time
+inline constexpr int32_t kAttentionMaxHeadDim = 512;  // up to where the dots of all d fit int32
 
 struct AttentionArgs {
   const float* q;      // (rows, heads * head_dim); head h reads kv head h / (heads / kv_heads)
@@ -26,6 +34,7 @@ struct AttentionArgs {
   float* out;          // (rows, heads * head_dim), must not be q
   int64_t out_stride;  // floats
   KvCache cache;       // its position 0 holds key key_begin
+  int32_t activation_bits;  // 16 or 8
   int32_t rows;
   int32_t heads;
   int32_t position;    // of query row 0 (causal: row r sees keys 0 .. position + r, others: every row sees every key)
@@ -44,12 +53,11 @@ inline int32_t attention_units(int32_t rows, int32_t heads) {
   return heads * ((rows + kAttentionQueryBlock - 1) / kAttentionQueryBlock);
 }
 
-// Scores of a chunk, q and o of a block of rows, and for 16-bit caches a slice converted to float: all that a call needs beside
-// operands and a few hundred bytes of stack. A multiple of 128.
-inline int64_t attention_scratch_bytes(int32_t head_dim, int32_t kv_bits) {
-  const int64_t padded = (head_dim + 15) / 16 * 16;
-  const int64_t rows = kAttentionQueryBlock * (kAttentionChunk + 2 * padded);
-  return int64_t{sizeof(float)} * (rows + (kv_bits == 16 ? kAttentionSlice * padded : 0));
+// For a block of rows: scores of a chunk, o, and q as integers of 16 bits: all that a call needs beside operands and a kilobyte of stack.
+// A multiple of 128.
+inline int64_t attention_scratch_bytes(int32_t head_dim) {
+  const int64_t row = int64_t{sizeof(float)} * (kAttentionChunk + kv_padded(head_dim)) + 2 * kv_padded(head_dim);
+  return kAttentionQueryBlock * row;
 }
 
 }  // namespace hvl

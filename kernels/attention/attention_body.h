@@ -1,287 +1,341 @@
 // Softmax attention over blocks of query rows and chunks of keys, written once over the vec16 of the including variant.
 //
-// A block is up to 16 query rows that read the same K/V head: one work unit, or, when units are short (decode), the units of several query
-// heads that share it. For each chunk of 256 keys: scores for all rows (register blocks of kRows rows x kWide vectors of keys, summing over
-// d), softmax row by row, then values (register blocks of kRows rows x kWide vectors of d, summing over keys). K/V pass in slices of 64 keys,
-// small enough to stay in the first cache for all rows. How rows and vectors are blocked never changes the order of one element's sum.
+// A block is up to kAttentionQueryBlock query rows that read the same K/V head: one work unit, or, when units are short (decode), the units of
+// several query heads that share it. For each chunk of 256 keys: scores for all rows (register blocks of kRows rows x kWide vectors of keys,
+// over d), softmax row by row, then values (register blocks of kRows rows x kWide vectors of d, over keys). K/V pass in slices of 64 keys,
+// small enough to stay in the first cache for all rows. All dots are exact, so that blocking cannot change a bit.
+//
+// What bounds it: for each row and 16 keys, head_dim / 4 byte dots (head_dim / 2 word dots) for QK and as many for PV, on two pipes that also
+// do the 14 multiplications of exp and scales; on Zen 4 (one 512-bit dot a cycle) that is 45 cycles (77) for head_dim 64, and loads,
+// conversions and maxima run beside them. One row over a long cache (decode) is bound by reading K and V once.
 #pragma once
 
 #include "kernels/attention/attention.h"
 #include "kernels/common/math.h"
+#include "kernels/common/row_scale.h"
 
 namespace hvl {
 namespace {
 
+using vec::Ints;
+
+// How a vector of K or V meets q or p.
+enum class Dots {
+  kBytes,  // four bytes a lane, both sides bytes
+  kWide,   // four bytes a lane, spread to words (two vectors), q and p words in the order 0 2 1 3
+  kWords,  // two words a lane
+};
+
+constexpr int lane_values(Dots dots) { return dots == Dots::kWords ? 2 : 4; }  // of K or V
+constexpr int value_bytes(Dots dots) { return dots == Dots::kBytes ? 1 : 2; }  // of q and p
+constexpr int step_bytes(Dots dots) { return lane_values(dots) * value_bytes(dots); }  // of q or p that meet a vector
+constexpr int run_dims(Dots dots) { return dots == Dots::kWords ? 64 : kAttentionMaxHeadDim; }
+constexpr int run_keys(Dots dots) { return dots == Dots::kWords ? 64 : kAttentionChunk; }
+
 inline constexpr int kRowGroup = vec::kRows;
-inline constexpr int kSlice = kAttentionSlice;
-
-// How K/V elements are read.
-struct FloatSide {
-  using Element = float;
-  HVL_VEC Vec16 load(const float* p) { return vec::load(p); }
-  HVL_VEC Vec16 load_n(const float* p, int n) { return vec::load_n(p, n); }
-};
-
-struct HalfSide {
-  using Element = uint16_t;
-  HVL_VEC Vec16 load(const uint16_t* p) { return vec::load_half(p); }
-  HVL_VEC Vec16 load_n(const uint16_t* p, int n) { return vec::load_half_n(p, n); }
-};
+inline constexpr int kSlice = 64;  // keys of K worked on at a time
+inline constexpr int64_t kScoreBytes = kAttentionChunk * int64_t{sizeof(float)};  // of a row
 
 // The query rows that are worked on together. What is large lies in the caller's scratch.
 struct AttentionBlock {
   int rows = 0;
   const float* q_row[kAttentionQueryBlock];
   float* out_row[kAttentionQueryBlock];
-  float* state[kAttentionQueryBlock];     // maximum and sum, between the parts of the keys
-  int32_t visible[kAttentionQueryBlock];  // keys 0 .. visible - 1, counted from key_begin; none: 0 or less
+  float* state[kAttentionQueryBlock];         // maximum and sum, between the parts of the keys
+  int32_t visible[kAttentionQueryBlock];      // keys 0 .. visible - 1, counted from key_begin; none: 0 or less
+  int32_t start[kAttentionQueryBlock];        // what a byte dot of q and K starts at
+  float score_scale[kAttentionQueryBlock];    // s_q * scale
+  float weight_scale[kAttentionQueryBlock];   // s_w of the chunk
   alignas(64) float maximum[kAttentionQueryBlock];
   alignas(64) float sum[kAttentionQueryBlock];
   alignas(64) float correction[kAttentionQueryBlock];
-  float* q;       // (groups, head_dim, rows of the group)
-  float* scores;  // (rows, keys of the chunk)
+  float* scores;  // (rows, keys of the chunk); then, at the start of each row, its weights as integers
   float* o;       // (rows, head_dim padded to 16)
-  float* slice;   // 16-bit caches: K or V of a slice, converted to float
+  uint8_t* q;     // (rows, q_stride): integers, zeros behind head_dim
+  int64_t q_stride;
+};
+
+// K or V of a head, from key_begin on.
+struct KvSide {
+  const uint8_t* blocks;
+  int64_t block_bytes;
+  const float* scales(int32_t key) const { return reinterpret_cast<const float*>(blocks + key / kKvKeyBlock * block_bytes); }
+  const uint8_t* values(int32_t key) const { return blocks + key / kKvKeyBlock * block_bytes + kKvScaleBytes; }
 };
 
 HVL_VEC int32_t at_most(int32_t a, int32_t b) { return a < b ? a : b; }
 
-// scores[r][16 w + lane] = scale * sum over d of q[d][r] * k[w][d][lane]
-template <class Side, int R, int W>
-static __attribute__((noinline)) void qk_block(const float* q, const typename Side::Element* k, int32_t head_dim, float scale,
-                                               float* scores) {
-  Vec16 acc[R][W];
+// acc[r][w] += dots of the vectors x[w] and the values at a + r * stride. kAUnsigned: of byte dots, a (p) is the unsigned side; else x (K + 128).
+template <Dots kDots, bool kAUnsigned, int R, int W>
+HVL_VEC void add_dots(const uint8_t* a, int64_t stride, const Ints (&x)[W], Ints (&acc)[R][W]) {
+  constexpr int kParts = kDots == Dots::kWide ? 2 : 1;
 HVL_UNROLL
-  for (int r = 0; r < R; ++r) {
+  for (int part = 0; part < kParts; ++part) {
+    Ints value[W];
 HVL_UNROLL
-    for (int w = 0; w < W; ++w) acc[r][w] = vec::zero();
-  }
-  const int64_t stride = int64_t{head_dim} * 16;
-  for (int32_t d = 0; d < head_dim; ++d) {
-    Vec16 key[W];
-HVL_UNROLL
-    for (int w = 0; w < W; ++w) key[w] = Side::load(k + w * stride + d * 16);
+    for (int w = 0; w < W; ++w) value[w] = kDots != Dots::kWide ? x[w] : part == 0 ? vec::even_bytes(x[w]) : vec::odd_bytes(x[w]);
 HVL_UNROLL
     for (int r = 0; r < R; ++r) {
-      const Vec16 query = vec::set1(q[d * R + r]);
+      const Ints factor = vec::ints_broadcast(a + r * stride + 4 * part);
 HVL_UNROLL
-      for (int w = 0; w < W; ++w) acc[r][w] = vec::fma(query, key[w], acc[r][w]);
+      for (int w = 0; w < W; ++w) {
+        if constexpr (kDots != Dots::kBytes) {
+          acc[r][w] = vec::dot_words(acc[r][w], factor, value[w]);
+        } else {
+          acc[r][w] = kAUnsigned ? vec::dot_bytes(acc[r][w], factor, value[w]) : vec::dot_bytes(acc[r][w], value[w], factor);
+        }
+      }
     }
-  }
-  const Vec16 factor = vec::set1(scale);
-HVL_UNROLL
-  for (int r = 0; r < R; ++r) {
-HVL_UNROLL
-    for (int w = 0; w < W; ++w) vec::store(scores + r * kAttentionChunk + 16 * w, vec::mul(factor, acc[r][w]));
   }
 }
 
-// qk_block over all `vectors` key vectors, the widest blocks first.
-template <class Side, int R, int W>
-HVL_VEC void qk_vectors(const float* q, const typename Side::Element* k, int32_t head_dim, float scale, float* scores, int vectors) {
-  while (vectors >= W) {
-    qk_block<Side, R, W>(q, k, head_dim, scale, scores);
-    k += int64_t{W} * head_dim * 16;
+// scores[r][16 w + lane] = dot (added to what is there, after the first run) of `steps` vectors of q[r] and of key block w.
+template <Dots kDots, int R, int W>
+static __attribute__((noinline)) void qk_block(const uint8_t* q, int64_t q_stride, const int32_t* start, const uint8_t* k, int64_t block_bytes,
+                                               int32_t steps, bool first_run, float* scores) {
+  const Ints flip = vec::ints_set1(static_cast<int32_t>(0x80808080u));
+  Ints acc[R][W];
+HVL_UNROLL
+  for (int r = 0; r < R; ++r) {
+    const Ints from = kDots == Dots::kBytes ? vec::ints_set1(start[r]) : vec::ints_zero();
+HVL_UNROLL
+    for (int w = 0; w < W; ++w) acc[r][w] = from;
+  }
+  for (int32_t step = 0; step < steps; ++step) {
+    Ints key[W];
+HVL_UNROLL
+    for (int w = 0; w < W; ++w) {
+      key[w] = vec::ints_load(k + w * block_bytes + step * 64);
+      if constexpr (kDots == Dots::kBytes) key[w] = vec::ints_xor(key[w], flip);
+    }
+    add_dots<kDots, false, R, W>(q + step * step_bytes(kDots), q_stride, key, acc);
+  }
+HVL_UNROLL
+  for (int r = 0; r < R; ++r) {
+HVL_UNROLL
+    for (int w = 0; w < W; ++w) {
+      float* at = scores + r * kAttentionChunk + 16 * w;
+      const Vec16 dot = vec::to_float(acc[r][w]);
+      vec::store(at, first_run ? dot : vec::add(vec::load(at), dot));
+    }
+  }
+}
+
+// o[r][16 w + lane] = fma(dot of the weights of `blocks` blocks of keys and their values, scale[r], o[r][16 w + lane]).
+// v: at the first vector of d, step: bytes from one lane_values keys to the next.
+template <Dots kDots, int R, int W>
+static __attribute__((noinline)) void pv_block(const uint8_t* p, const uint8_t* v, int64_t block_bytes, int64_t step, int blocks,
+                                               const float* scale, float* o, int64_t o_stride) {
+  constexpr int kSteps = kKvKeyBlock / lane_values(kDots);
+  Ints acc[R][W];
+HVL_UNROLL
+  for (int r = 0; r < R; ++r) {
+HVL_UNROLL
+    for (int w = 0; w < W; ++w) acc[r][w] = vec::ints_zero();
+  }
+  for (int block = 0; block < blocks; ++block, v += block_bytes, p += kSteps * step_bytes(kDots)) {
+    for (int i = 0; i < kSteps; ++i) {
+      Ints value[W];
+HVL_UNROLL
+      for (int w = 0; w < W; ++w) value[w] = vec::ints_load(v + i * step + w * 64);
+      add_dots<kDots, true, R, W>(p + i * step_bytes(kDots), kScoreBytes, value, acc);
+    }
+  }
+HVL_UNROLL
+  for (int r = 0; r < R; ++r) {
+    const Vec16 factor = vec::set1(scale[r]);
+HVL_UNROLL
+    for (int w = 0; w < W; ++w) {
+      float* at = o + r * o_stride + 16 * w;
+      vec::store(at, vec::fma(vec::to_float(acc[r][w]), factor, vec::load(at)));
+    }
+  }
+}
+
+// Rows first .. first + R - 1 over `blocks` key blocks from `base` (in the chunk) on, the widest register blocks first.
+template <Dots kDots, int R, int W>
+HVL_VEC void qk_vectors(const AttentionBlock& block, int first, const uint8_t* k, int64_t block_bytes, int32_t head_dim, int base, int blocks) {
+  float* scores = block.scores + first * kAttentionChunk + base;
+  while (blocks >= W) {
+    for (int32_t d = 0; d < head_dim; d += run_dims(kDots)) {
+      const int32_t steps = (at_most(head_dim - d, run_dims(kDots)) + lane_values(kDots) - 1) / lane_values(kDots);
+      qk_block<kDots, R, W>(block.q + first * block.q_stride + d * value_bytes(kDots), block.q_stride, block.start + first,
+                            k + d / lane_values(kDots) * 64, block_bytes, steps, d == 0, scores);
+    }
+    k += W * block_bytes;
     scores += W * 16;
-    vectors -= W;
+    base += W * 16;
+    blocks -= W;
   }
   if constexpr (W > 1) {
-    if (vectors > 0) qk_vectors<Side, R, W / 2>(q, k, head_dim, scale, scores, vectors);
+    if (blocks > 0) qk_vectors<kDots, R, W / 2>(block, first, k, block_bytes, head_dim, base, blocks);
   }
 }
 
-// o[r][16 w + lane] += sum over keys in order of p[r][key] * v[key][16 w + lane]; tail: lanes of the only vector, or 16.
-template <class Side, int R, int W, bool kTail>
-static __attribute__((noinline)) void pv_block(const float* p, const typename Side::Element* v, int64_t stride, int keys, float* o,
-                                               int64_t o_stride, int tail) {
-  Vec16 acc[R][W];
-HVL_UNROLL
-  for (int r = 0; r < R; ++r) {
-HVL_UNROLL
-    for (int w = 0; w < W; ++w) acc[r][w] = vec::load(o + r * o_stride + 16 * w);
-  }
-  for (int key = 0; key < keys; ++key) {
-    Vec16 value[W];
-HVL_UNROLL
-    for (int w = 0; w < W; ++w) value[w] = kTail ? Side::load_n(v + key * stride, tail) : Side::load(v + key * stride + 16 * w);
-HVL_UNROLL
-    for (int r = 0; r < R; ++r) {
-      const Vec16 weight = vec::set1(p[r * kAttentionChunk + key]);
-HVL_UNROLL
-      for (int w = 0; w < W; ++w) acc[r][w] = vec::fma(weight, value[w], acc[r][w]);
-    }
-  }
-HVL_UNROLL
-  for (int r = 0; r < R; ++r) {
-HVL_UNROLL
-    for (int w = 0; w < W; ++w) vec::store(o + r * o_stride + 16 * w, acc[r][w]);
-  }
-}
-
-// pv_block over a whole head, the widest blocks first.
-template <class Side, int R, int W>
-HVL_VEC void pv_vectors(const float* p, const typename Side::Element* v, int64_t stride, int keys, float* o, int64_t o_stride,
-                        int32_t head_dim) {
-  while (head_dim >= 16 * W) {
-    pv_block<Side, R, W, false>(p, v, stride, keys, o, o_stride, 16);
-    v += 16 * W;
-    o += 16 * W;
-    head_dim -= 16 * W;
+// The same rows and the chunk's `blocks` key blocks from `base` on, over all of d.
+template <Dots kDots, int R, int W>
+HVL_VEC void pv_vectors(const AttentionBlock& block, int first, const uint8_t* v, int64_t block_bytes, int32_t padded, int base, int blocks,
+                        int32_t d) {
+  const uint8_t* p = reinterpret_cast<const uint8_t*>(block.scores) + first * kScoreBytes + base * value_bytes(kDots);
+  for (; padded - d >= 16 * W; d += 16 * W) {
+    pv_block<kDots, R, W>(p, v + d * 4, block_bytes, int64_t{padded} * 4, blocks, block.weight_scale + first, block.o + first * padded + d, padded);
   }
   if constexpr (W > 1) {
-    if (head_dim > 0) pv_vectors<Side, R, W / 2>(p, v, stride, keys, o, o_stride, head_dim);
-  } else {
-    if (head_dim > 0) pv_block<Side, R, 1, true>(p, v, stride, keys, o, o_stride, head_dim);
+    if (d < padded) pv_vectors<kDots, R, W / 2>(block, first, v, block_bytes, padded, base, blocks, d);
   }
 }
 
-constexpr int wide_for(int rows) { return rows <= 2 ? vec::kWideFewRows : vec::kWide; }
+constexpr int wide_for(Dots dots, int rows) { return rows <= 2 && dots != Dots::kWide ? vec::kWideFewRows : vec::kWide; }
 
 // From a group's number of rows (1 .. R) to the code for that number.
-template <class Side, int R>
-HVL_VEC void qk_group(int rows, const float* q, const typename Side::Element* k, int32_t head_dim, float scale, float* scores, int vectors) {
+template <Dots kDots, int R>
+HVL_VEC void qk_group(const AttentionBlock& block, int first, int rows, const uint8_t* k, int64_t block_bytes, int32_t head_dim, int base,
+                      int blocks) {
   if (rows == R) {
-    qk_vectors<Side, R, wide_for(R)>(q, k, head_dim, scale, scores, vectors);
+    qk_vectors<kDots, R, wide_for(kDots, R)>(block, first, k, block_bytes, head_dim, base, blocks);
   } else if constexpr (R > 1) {
-    qk_group<Side, R - 1>(rows, q, k, head_dim, scale, scores, vectors);
+    qk_group<kDots, R - 1>(block, first, rows, k, block_bytes, head_dim, base, blocks);
   }
 }
 
-template <class Side, int R>
-HVL_VEC void pv_group(int rows, const float* p, const typename Side::Element* v, int64_t stride, int keys, float* o, int64_t o_stride,
-                      int32_t head_dim) {
+template <Dots kDots, int R>
+HVL_VEC void pv_group(const AttentionBlock& block, int first, int rows, const uint8_t* v, int64_t block_bytes, int32_t padded, int base,
+                      int blocks) {
   if (rows == R) {
-    pv_vectors<Side, R, wide_for(R)>(p, v, stride, keys, o, o_stride, head_dim);
+    pv_vectors<kDots, R, wide_for(kDots, R)>(block, first, v, block_bytes, padded, base, blocks, 0);
   } else if constexpr (R > 1) {
-    pv_group<Side, R - 1>(rows, p, v, stride, keys, o, o_stride, head_dim);
+    pv_group<kDots, R - 1>(block, first, rows, v, block_bytes, padded, base, blocks);
   }
 }
 
-// Fewest and most keys of [0, limit) from `start` on that the rows of a group may see.
-struct KeyCounts {
-  int fewest;
-  int most;
-};
-
-HVL_VEC KeyCounts count_keys(const AttentionBlock& block, int first_row, int rows, int32_t start, int limit) {
-  KeyCounts counts = {limit, 0};
-  for (int r = first_row; r < first_row + rows; ++r) {
+// Most keys of [start, start + limit) that one of the rows may see.
+HVL_VEC int most_keys(const AttentionBlock& block, int first, int rows, int32_t start, int limit) {
+  int most = 0;
+  for (int r = first; r < first + rows; ++r) {
     const int32_t left = block.visible[r] - start;
-    const int n = left < 0 ? 0 : at_most(left, limit);
-    if (n < counts.fewest) counts.fewest = n;
-    if (n > counts.most) counts.most = n;
+    if (left > most) most = at_most(left, limit);
   }
-  return counts;
+  return most;
 }
 
-// Scores of one slice. `start` is its first key, `base` its place in the chunk, k its first key block.
-template <class Side>
-HVL_VEC void score_slice(AttentionBlock& block, const typename Side::Element* k, int32_t head_dim, float scale, int32_t start, int base) {
-  for (int first = 0; first < block.rows; first += kRowGroup) {
-    const int rows = at_most(kRowGroup, block.rows - first);
-    const int vectors = (count_keys(block, first, rows, start, kSlice).most + 15) / 16;
-    qk_group<Side, kRowGroup>(rows, block.q + first * head_dim, k, head_dim, scale, block.scores + first * kAttentionChunk + base, vectors);
-  }
-}
+HVL_VEC int key_blocks(int keys) { return (keys + kKvKeyBlock - 1) / kKvKeyBlock; }
 
-// Adds one slice's values. Keys that only some rows of a group see (the edge of a causal mask) are added row by row: adding 0 * V
-// to the others could change the sign of a zero, or make NaN of an infinite V.
-template <class Side>
-HVL_VEC void value_slice(AttentionBlock& block, const typename Side::Element* v, int64_t stride, int32_t head_dim, int64_t o_stride,
-                         int32_t start, int base) {
-  for (int first = 0; first < block.rows; first += kRowGroup) {
-    const int rows = at_most(kRowGroup, block.rows - first);
-    const KeyCounts counts = count_keys(block, first, rows, start, kSlice);
-    const float* p = block.scores + first * kAttentionChunk + base;
-    float* o = block.o + first * o_stride;
-    if (counts.fewest > 0) pv_group<Side, kRowGroup>(rows, p, v, stride, counts.fewest, o, o_stride, head_dim);
-    if (counts.most == counts.fewest) continue;
-    for (int r = 0; r < rows; ++r) {
-      const int more = count_keys(block, first + r, 1, start, kSlice).most - counts.fewest;
-      if (more <= 0) continue;
-      pv_group<Side, 1>(1, p + r * kAttentionChunk + counts.fewest, v + counts.fewest * stride, stride, more, o + r * o_stride, o_stride,
-                     head_dim);
-    }
+template <Dots kDots>
+HVL_VEC void store_integers(uint8_t* p, Ints x) {
+  if constexpr (kDots == Dots::kBytes) {
+    vec::store_bytes(p, x);
+  } else if constexpr (kDots == Dots::kWide) {
+    vec::store_words_0213(p, x);
+  } else {
+    vec::store_words(p, x);
   }
 }
 
-// Scores of the chunk from `start` on to weights; running maxima and sums; o scaled to the new maxima. first: no key came before.
-HVL_VEC void softmax_chunk(AttentionBlock& block, int32_t start, bool first, int64_t o_stride) {
-  const Vec16 minus_infinity = vec::set1(-__builtin_inff());
+// Dots of one row with the n keys from `start` on to scores; returns the row's maximum.
+HVL_VEC float scale_scores(AttentionBlock& block, int r, const KvSide& k, int32_t start, int n) {
+  float* s = block.scores + r * kAttentionChunk;
+  const Vec16 factor = vec::set1(block.score_scale[r]);
+  Vec16 most = vec::set1(block.maximum[r]);
+  for (int key = 0; key < n; key += 16) {
+    const Vec16 score = vec::mul(vec::mul(vec::load(s + key), factor), vec::load(k.scales(start + key)));
+    vec::store(s + key, score);
+    most = vec::max(most, n - key >= 16 ? score : vec::first_n(score, n - key, vec::set1(-__builtin_inff())));
+  }
+  return vec::merge_max(most);
+}
+
+// exp of scores, all at most 0: the same bits as exp, which also has an upper limit.
+HVL_VEC Vec16 exp_below_zero(Vec16 x) {
+  const ExpParts e = exp_parts(vec::max(vec::set1(-105.0f), x));
+  return vec::scale_exp2(vec::fma(e.r, e.tail, vec::set1(1.0f)), e.n);
+}
+
+// Scores of one row to integer weights, zeros up to key `end`; returns the sum of the unrounded p.
+template <Dots kDots>
+HVL_VEC float weigh_row(AttentionBlock& block, int r, const KvSide& v, int32_t start, int n, int end, float limit) {
+  float* s = block.scores + r * kAttentionChunk;
+  const Vec16 most = vec::set1(block.maximum[r]);
+  Vec16 sum = vec::zero();
+  Ints top = vec::ints_zero();
+  for (int key = 0; key < n; key += 16) {
+    Vec16 p = exp_below_zero(vec::sub(vec::load(s + key), most));
+    if (n - key < 16) p = vec::first_n(p, n - key, vec::zero());
+    sum = vec::add(sum, p);
+    const Vec16 w = vec::mul(p, vec::load(v.scales(start + key)));
+    top = vec::ints_max(top, vec::float_bits(w));  // not negative. A NaN of V has no sign; one of p makes the sum NaN
+    vec::store(s + key, w);
+  }
+  const RowScale scale = row_scale(vec::ints_merge_max(top), limit);
+  block.weight_scale[r] = scale.scale;
+  uint8_t* out = reinterpret_cast<uint8_t*>(s);  // integers are shorter: they never overtake what is still to be read
+  for (int key = 0; key < n; key += 16) store_integers<kDots>(out + key * value_bytes(kDots), to_row_scale(vec::load(s + key), scale));
+  for (int key = key_blocks(n) * 16; key < end; key += 16) store_integers<kDots>(out + key * value_bytes(kDots), vec::ints_zero());
+  return vec::merge_add(sum);
+}
+
+// Dots of the chunk from `start` on to weights; running maxima and sums; o scaled to the new maxima. first: no key came before.
+template <Dots kDots>
+HVL_VEC void softmax_chunk(AttentionBlock& block, const KvSide& k, const KvSide& v, int32_t start, bool first, float limit, int64_t o_stride) {
+  const int end = key_blocks(most_keys(block, 0, block.rows, start, kAttentionChunk)) * kKvKeyBlock;
   alignas(64) float maximum[kAttentionQueryBlock];
   for (int r = 0; r < kAttentionQueryBlock; ++r) {
-    maximum[r] = block.maximum[r];
-    const int n = r < block.rows ? count_keys(block, r, 1, start, kAttentionChunk).most : 0;
-    if (n == 0) continue;
-    const float* s = block.scores + r * kAttentionChunk;
-    Vec16 most = vec::set1(maximum[r]);
-    const int whole = n / 16 * 16;
-    for (int key = 0; key < whole; key += 16) most = vec::max(most, vec::load(s + key));
-    if (whole < n) most = vec::max(most, vec::first_n(vec::load(s + whole), n - whole, minus_infinity));
-    maximum[r] = vec::merge_max(most);
+    const int n = r < block.rows ? most_keys(block, r, 1, start, kAttentionChunk) : 0;
+    maximum[r] = n == 0 ? block.maximum[r] : scale_scores(block, r, k, start, n);
   }
-  // The corrections of all rows in one vector. A row that sees no key here keeps its maximum: exp(0) is 1 exactly, nothing changes.
-  const Vec16 corrections = exp(vec::sub(vec::load(block.maximum), vec::load(maximum)));
-  vec::store(block.correction, first ? vec::zero() : corrections);
-  vec::store(block.maximum, vec::load(maximum));
-
+  // The corrections of sixteen rows in one vector. A row that sees no key here keeps its maximum: exp(0) is 1 exactly, nothing changes.
+  for (int r = 0; r < kAttentionQueryBlock; r += 16) {
+    const Vec16 corrections = exp(vec::sub(vec::load(block.maximum + r), vec::load(maximum + r)));
+    vec::store(block.correction + r, first ? vec::zero() : corrections);
+    vec::store(block.maximum + r, vec::load(maximum + r));
+  }
   for (int r = 0; r < block.rows; ++r) {
-    const int n = count_keys(block, r, 1, start, kAttentionChunk).most;
+    const int n = most_keys(block, r, 1, start, kAttentionChunk);
+    const float sum = weigh_row<kDots>(block, r, v, start, n, end, limit);
     if (n == 0) continue;
-    float* s = block.scores + r * kAttentionChunk;
-    const Vec16 most = vec::set1(maximum[r]);
-    Vec16 sum = vec::zero();
-    const int whole = n / 16 * 16;
-    for (int key = 0; key < whole; key += 16) {
-      const Vec16 p = exp(vec::sub(vec::load(s + key), most));
-      vec::store(s + key, p);
-      sum = vec::add(sum, p);
-    }
-    if (whole < n) {
-      const Vec16 p = vec::first_n(exp(vec::sub(vec::load(s + whole), most)), n - whole, vec::zero());
-      vec::store(s + whole, p);
-      sum = vec::add(sum, p);
-    }
-    block.sum[r] = __builtin_fmaf(block.sum[r], block.correction[r], vec::merge_add(sum));
+    block.sum[r] = __builtin_fmaf(block.sum[r], block.correction[r], sum);
     const Vec16 correction = vec::set1(block.correction[r]);
     float* o = block.o + r * o_stride;
     for (int64_t d = 0; d < o_stride; d += 16) vec::store(o + d, vec::mul(vec::load(o + d), correction));
   }
 }
 
-HVL_VEC void start_block(AttentionBlock& block, int32_t head_dim, int64_t o_stride, bool first_part) {
-  for (int first = 0; first < block.rows; first += kRowGroup) {
-    const int rows = at_most(kRowGroup, block.rows - first);
-    float* q = block.q + first * head_dim;
-    for (int r = 0; r < rows; ++r) {
-      for (int32_t d = 0; d < head_dim; ++d) q[d * rows + r] = block.q_row[first + r][d];
+// q as integers; m, l and o of the parts before, or their start.
+template <Dots kDots>
+HVL_VEC void start_block(AttentionBlock& block, int32_t head_dim, float scale, float limit, bool first_part) {
+  const int64_t padded = kv_padded(head_dim);
+  for (int r = 0; r < block.rows; ++r) {
+    const float* x = block.q_row[r];
+    const RowScale q = row_scale(row_top(x, head_dim), limit);
+    block.score_scale[r] = q.scale * scale;
+    Vec16 sum = vec::zero();  // of integers: exact
+    for (int32_t d = 0; d < head_dim; d += 16) {
+      const Ints values = to_row_scale(head_dim - d >= 16 ? vec::load(x + d) : vec::load_n(x + d, head_dim - d), q);
+      store_integers<kDots>(block.q + r * block.q_stride + d * value_bytes(kDots), values);
+      sum = vec::add(sum, vec::to_float(values));
+    }
+    if constexpr (kDots == Dots::kBytes) block.start[r] = -128 * static_cast<int32_t>(vec::merge_add(sum));
+    float* o = block.o + r * padded;
+    block.maximum[r] = first_part ? -__builtin_inff() : block.state[r][0];
+    block.sum[r] = first_part ? 0.0f : block.state[r][1];
+    for (int32_t d = 0; d < head_dim; d += 16) {
+      vec::store(o + d, first_part ? vec::zero() : vec::load_n(block.out_row[r] + d, at_most(head_dim - d, 16)));
     }
   }
-  vec::store(block.maximum, vec::set1(-__builtin_inff()));
-  vec::store(block.sum, vec::zero());
-  if (first_part) {
-    for (int64_t i = 0; i < block.rows * o_stride; i += 16) vec::store(block.o + i, vec::zero());
-    return;
-  }
-  for (int r = 0; r < block.rows; ++r) {
-    block.maximum[r] = block.state[r][0];
-    block.sum[r] = block.state[r][1];
-    float* o = block.o + r * o_stride;
-    for (int32_t d = 0; d < head_dim; d += 16) vec::store(o + d, vec::load_n(block.out_row[r] + d, at_most(head_dim - d, 16)));
-  }
+  for (int r = block.rows; r < kAttentionQueryBlock; ++r) block.maximum[r] = 0.0f;
 }
 
-HVL_VEC void finish_block(const AttentionBlock& block, int32_t head_dim, int64_t o_stride, bool last_part) {
+HVL_VEC void finish_block(const AttentionBlock& block, int32_t head_dim, bool last_part) {
   for (int r = 0; r < block.rows; ++r) {
     if (!last_part) {
       block.state[r][0] = block.maximum[r];
       block.state[r][1] = block.sum[r];
     }
     const Vec16 inverse = vec::set1(1.0f / block.sum[r]);
-    const float* o = block.o + r * o_stride;
+    const float* o = block.o + r * int64_t{kv_padded(head_dim)};
     for (int32_t d = 0; d < head_dim; d += 16) {
       const Vec16 sum = vec::load(o + d);
-      const Vec16 value = last_part ? vec::mul(sum, inverse) : sum;
+      // A run of keys that a row does not see may have made +0 of a -0: no difference is left.
+      const Vec16 value = last_part ? vec::fma(sum, inverse, vec::zero()) : sum;
       if (head_dim - d >= 16) {
         vec::store(block.out_row[r] + d, value);
       } else {
@@ -291,55 +345,36 @@ HVL_VEC void finish_block(const AttentionBlock& block, int32_t head_dim, int64_t
   }
 }
 
-// Side: what the cache holds. k and v: of the block's kv head, from key_begin on.
-template <class Side>
-HVL_VEC void attend(const AttentionArgs& args, AttentionBlock& block, const typename Side::Element* k, const typename Side::Element* v) {
-  const int32_t head_dim = args.cache.head_dim;
-  const float scale = args.scale;
-  const int64_t o_stride = (head_dim + 15) / 16 * 16;
-  const int32_t keys = count_keys(block, 0, block.rows, 0, INT32_MAX).most;
-  // Halves are converted once a slice when several groups read it, else as they are read.
-  const bool convert = sizeof(typename Side::Element) == 2 && block.rows > kRowGroup;
-  start_block(block, head_dim, o_stride, args.first);
+struct Limits {
+  float q, p;
+};
+
+template <Dots kDots>
+HVL_VEC void attend(const AttentionArgs& args, AttentionBlock& block, int32_t kv_head, Limits limits) {
+  const KvCache& cache = args.cache;
+  const int32_t head_dim = cache.head_dim, padded = kv_padded(head_dim);
+  const int64_t side = kv_side_bytes(1, head_dim, cache.capacity, cache.bits) * kv_head;
+  const KvSide k = {cache.k + side, kv_block_bytes(head_dim, cache.bits)}, v = {cache.v + side, k.block_bytes};
+  const int32_t keys = most_keys(block, 0, block.rows, 0, INT32_MAX);
+  start_block<kDots>(block, head_dim, args.scale, limits.q, args.first);
   for (int32_t chunk = 0; chunk < keys; chunk += kAttentionChunk) {
-    const int32_t chunk_end = at_most(keys - chunk, kAttentionChunk);
-    for (int base = 0; base < chunk_end; base += kSlice) {
-      const typename Side::Element* from = k + int64_t{chunk + base} * head_dim;
-      if (convert) {
-        const int32_t n = (at_most(chunk_end - base, kSlice) + 15) / 16 * head_dim;  // vectors; blocks are whole
-        for (int32_t i = 0; i < n; ++i) vec::store(block.slice + i * 16, Side::load(from + i * 16));
-        score_slice<FloatSide>(block, block.slice, head_dim, scale, chunk + base, base);
-      } else {
-        score_slice<Side>(block, from, head_dim, scale, chunk + base, base);
+    for (int base = 0; base < at_most(keys - chunk, kAttentionChunk); base += kSlice) {
+      for (int first = 0; first < block.rows; first += kRowGroup) {
+        const int rows = at_most(kRowGroup, block.rows - first);
+        const int blocks = key_blocks(most_keys(block, first, rows, chunk + base, kSlice));
+        qk_group<kDots, kRowGroup>(block, first, rows, k.values(chunk + base), k.block_bytes, head_dim, base, blocks);
       }
     }
-    softmax_chunk(block, chunk, args.first && chunk == 0, o_stride);
-    for (int base = 0; base < chunk_end; base += kSlice) {
-      const typename Side::Element* from = v + int64_t{chunk + base} * head_dim;
-      if (convert) {
-        const int n = at_most(chunk_end - base, kSlice);
-        for (int key = 0; key < n; ++key) {
-          for (int32_t d = 0; d < head_dim; d += 16) {
-            const Vec16 value = head_dim - d >= 16 ? Side::load(from + int64_t{key} * head_dim + d)
-                                                   : Side::load_n(from + int64_t{key} * head_dim + d, head_dim - d);
-            vec::store(block.slice + key * o_stride + d, value);
-          }
-        }
-        // Padded rows are read whole; the lanes past head_dim are never written out.
-        value_slice<FloatSide>(block, block.slice, o_stride, static_cast<int32_t>(o_stride), o_stride, chunk + base, base);
-      } else {
-        value_slice<Side>(block, from, head_dim, head_dim, o_stride, chunk + base, base);
+    softmax_chunk<kDots>(block, k, v, chunk, args.first && chunk == 0, limits.p, padded);
+    for (int base = 0; base < at_most(keys - chunk, kAttentionChunk); base += run_keys(kDots)) {
+      for (int first = 0; first < block.rows; first += kRowGroup) {
+        const int rows = at_most(kRowGroup, block.rows - first);
+        const int blocks = key_blocks(most_keys(block, first, rows, chunk + base, run_keys(kDots)));
+        pv_group<kDots, kRowGroup>(block, first, rows, v.values(chunk + base), v.block_bytes, padded, base, blocks);
       }
     }
   }
-  finish_block(block, head_dim, o_stride, args.last);
-}
-
-template <class Side>
-HVL_VEC void attend_head(const AttentionArgs& args, AttentionBlock& block, int32_t kv_head) {
-  using Element = typename Side::Element;
-  const int64_t side = int64_t{args.cache.capacity} * args.cache.head_dim * kv_head;
-  attend<Side>(args, block, static_cast<const Element*>(args.cache.k) + side, static_cast<const Element*>(args.cache.v) + side);
+  finish_block(block, head_dim, args.last);
 }
 
 HVL_VEC void add_unit(const AttentionArgs& args, AttentionBlock& block, int32_t head, int32_t first_row, int32_t rows) {
@@ -356,12 +391,12 @@ HVL_VEC void add_unit(const AttentionArgs& args, AttentionBlock& block, int32_t 
 HVL_VEC void attention_body(const AttentionArgs& args, int32_t begin, int32_t end) {
   const int32_t blocks = (args.rows + kAttentionQueryBlock - 1) / kAttentionQueryBlock;
   const int32_t heads_per_kv = args.heads / args.cache.kv_heads;
-  const int64_t padded = (args.cache.head_dim + 15) / 16 * 16;
+  const int64_t padded = kv_padded(args.cache.head_dim);
   AttentionBlock block;
-  block.q = reinterpret_cast<float*>(args.scratch);
-  block.o = block.q + kAttentionQueryBlock * padded;
-  block.scores = block.o + kAttentionQueryBlock * padded;
-  block.slice = block.scores + kAttentionQueryBlock * kAttentionChunk;
+  block.scores = reinterpret_cast<float*>(args.scratch);
+  block.o = block.scores + kAttentionQueryBlock * kAttentionChunk;
+  block.q = reinterpret_cast<uint8_t*>(block.o + kAttentionQueryBlock * padded);
+  block.q_stride = 2 * padded;
   for (int32_t unit = begin; unit < end;) {
     const int32_t kv_head = unit / blocks / heads_per_kv;
     block.rows = 0;
@@ -374,9 +409,11 @@ HVL_VEC void attention_body(const AttentionArgs& args, int32_t begin, int32_t en
       ++unit;
     } while (unit < end && unit / blocks / heads_per_kv == kv_head);
     if (args.cache.bits == 16) {
-      attend_head<HalfSide>(args, block, kv_head);
+      attend<Dots::kWords>(args, block, kv_head, {4095, 4095});
+    } else if (args.activation_bits == 16) {
+      attend<Dots::kWide>(args, block, kv_head, {32767, 32767});
     } else {
-      attend_head<FloatSide>(args, block, kv_head);
+      attend<vec::kByteDots ? Dots::kBytes : Dots::kWide>(args, block, kv_head, {127, 255});
     }
   }
 }

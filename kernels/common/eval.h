@@ -1,13 +1,13 @@
-// kernels/common/math.h and its half conversions as plain functions, so that tests can reach them variant by variant.
+// kernels/common/math.h as plain functions, so that tests can reach them variant by variant.
 #pragma once
 
 #include <stdint.h>
 
 namespace hvl {
 
-enum class MathFunction : int32_t { kExp = 0, kSigmoid = 1, kTanh = 2, kErf = 3, kToHalf = 4, kFromHalf = 5 };
+enum class MathFunction : int32_t { kExp = 0, kSigmoid = 1, kTanh = 2, kErf = 3, kDotBytes = 4 };
 
-// out[i] = f(x[i]) for begin <= i < end. kToHalf and kFromHalf keep halves as the integers 0 .. 65535 in floats.
+// out[i] = f(x[i]) for begin <= i < end. kDotBytes: vec::dot_bytes of the bits of x with themselves.
 struct MathArgs {
   const float* x;
   float* out;

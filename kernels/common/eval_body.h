@@ -7,22 +7,6 @@
 namespace hvl {
 namespace {
 
-HVL_VEC Vec16 to_half(Vec16 x) {
-  uint16_t half[16];
-  float value[16];
-  vec::store_half(half, x);
-  for (int i = 0; i < 16; ++i) value[i] = static_cast<float>(half[i]);
-  return vec::load(value);
-}
-
-HVL_VEC Vec16 from_half(Vec16 x) {
-  uint16_t half[16];
-  float value[16];
-  vec::store(value, x);
-  for (int i = 0; i < 16; ++i) half[i] = static_cast<uint16_t>(value[i]);
-  return vec::load_half(half);
-}
-
 HVL_VEC void math_body(const MathArgs& args, int32_t begin, int32_t end) {
   for (int32_t i = begin; i < end; i += 16) {
     const int n = end - i < 16 ? end - i : 16;
@@ -33,8 +17,7 @@ HVL_VEC void math_body(const MathArgs& args, int32_t begin, int32_t end) {
       case MathFunction::kSigmoid: y = sigmoid(x); break;
       case MathFunction::kTanh: y = tanh(x); break;
       case MathFunction::kErf: y = erf(x); break;
-      case MathFunction::kToHalf: y = to_half(x); break;
-      case MathFunction::kFromHalf: y = from_half(x); break;
+      case MathFunction::kDotBytes: y = vec::to_float(vec::dot_bytes(vec::ints_zero(), vec::float_bits(x), vec::float_bits(x))); break;
     }
     vec::store_n(args.out + i, y, n);
   }

@@ -1,4 +1,4 @@
-"""exp, sigmoid, tanh, erf and the half conversions of kernels/common, against float64 and numpy's float16."""
+"""exp, sigmoid, tanh, erf and byte dots of kernels/common, against float64 and numpy."""
 
 import math
 
@@ -81,26 +81,8 @@ def test_variants_agree_to_the_bit(variant: str, function: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_half_becomes_its_float(variant: str) -> None:
-    halves = np.arange(65536, dtype=np.uint16)
-    y = _testing.math(variant, "from_half", halves.astype(np.float32))
-    expected = halves.view(np.float16).astype(np.float32)
-    number = ~np.isnan(expected)
-    assert np.array_equal(bits(y[number]), bits(expected[number]))
-    assert np.all(np.isnan(y[~number]))
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_floats_round_to_the_nearest_even_half(variant: str) -> None:
-    positive = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
-    halves = np.concatenate([positive, -positive])
-    ties = np.concatenate([positive[:-1] + positive[1:], -positive[:-1] - positive[1:]]) / 2
+def test_byte_dots_do_not_saturate(variant: str) -> None:
     rng = np.random.default_rng(2)
-    any_bits = rng.integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32)
-    edges = np.array(
-        [65519.99, 65520.0, 1e38, np.inf, -np.inf, 1e-45, 2.0**-25, -(2.0**-25), np.nextafter(2.0**-25, 1)], np.float32
-    )
-    x = np.concatenate([halves, ties, np.nextafter(ties, np.float32(0)), any_bits[~np.isnan(any_bits)], edges])
-    with np.errstate(over="ignore"):
-        expected = x.astype(np.float16).view(np.uint16)
-    assert np.array_equal(_testing.math(variant, "to_half", x).astype(np.uint16), expected)
+    pairs = np.concatenate([rng.integers(0, 256, (1000, 4)), [[255, 255, 255, 255], [127, 127, 127, 127], [128, 128, 128, 128]]]).astype(np.uint8)
+    y = _testing.math(variant, "dot_bytes", pairs.view(np.float32).ravel())
+    assert np.array_equal(y, (pairs.astype(np.int64) * pairs.view(np.int8)).sum(axis=1))

@@ -14,11 +14,11 @@ using namespace hvl::testing;
 namespace {
 
 MathFunction function_of(const std::string& name) {
-  constexpr const char* kNames[] = {"exp", "sigmoid", "tanh", "erf", "to_half", "from_half"};
-  for (int i = 0; i < 6; ++i) {
+  constexpr const char* kNames[] = {"exp", "sigmoid", "tanh", "erf", "dot_bytes"};
+  for (int i = 0; i < 5; ++i) {
     if (name == kNames[i]) return static_cast<MathFunction>(i);
   }
-  throw std::invalid_argument("function: expected exp, sigmoid, tanh, erf, to_half or from_half, got " + name);
+  throw std::invalid_argument("function: expected exp, sigmoid, tanh, erf or dot_bytes, got " + name);
 }
 
 FloatArray math(const std::string& variant, const std::string& function, const FloatArray& x) {
@@ -41,5 +41,5 @@ std::vector<std::string> available_variants() {
 void bind_common(py::module_& m) {
   m.def("available_variants", &available_variants, "The kernel variants this machine can run, slowest first.");
   m.def("math", &math, py::arg("variant"), py::arg("function"), py::arg("x"),
-        "exp, sigmoid, tanh, erf, to_half or from_half (halves as integers 0..65535) of every element; returns a flat array.");
+        "exp, sigmoid, tanh or erf of every element, or (dot_bytes) the dot of its unsigned and its signed bytes; returns a flat array.");
 }

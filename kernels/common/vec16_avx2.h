@@ -1,4 +1,4 @@
-// Sixteen float lanes in two AVX2 registers (with FMA and F16C). What each function means: vec16_reference.h.
+// Sixteen float or int32 lanes in two AVX2 registers (with FMA). What each function means: vec16_reference.h.
 #pragma once
 
 #include <immintrin.h>
@@ -114,27 +114,94 @@ HVL_VEC float merge_max(Vec16 a) {
 
 HVL_VEC float scalar_sqrt(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
 
-HVL_VEC Vec16 load_half(const uint16_t* p) {
-  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
-          _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+struct Ints {
+  __m256i lo;
+  __m256i hi;
+};
+
+inline constexpr bool kByteDots = false;
+
+HVL_VEC Ints ints_set1(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+HVL_VEC Ints ints_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+
+HVL_VEC Ints ints_load(const void* p) {
+  return {_mm256_loadu_si256(static_cast<const __m256i*>(p)), _mm256_loadu_si256(static_cast<const __m256i*>(p) + 1)};
 }
 
-HVL_VEC void store_half(uint16_t* p, Vec16 x) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.lo, _MM_FROUND_TO_NEAREST_INT));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(x.hi, _MM_FROUND_TO_NEAREST_INT));
+HVL_VEC void ints_store(void* p, Ints x) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), x.lo);
+  _mm256_storeu_si256(static_cast<__m256i*>(p) + 1, x.hi);
 }
 
-// AVX2 has no masked 16-bit loads and stores: through a buffer.
-HVL_VEC Vec16 load_half_n(const uint16_t* p, int n) {
-  alignas(32) uint16_t lane[16] = {};
-  for (int i = 0; i < n; ++i) lane[i] = p[i];
-  return load_half(lane);
+HVL_VEC Ints ints_broadcast(const void* p) {
+  int32_t x;
+  __builtin_memcpy(&x, p, sizeof(x));
+  return ints_set1(x);
 }
 
-HVL_VEC void store_half_n(uint16_t* p, Vec16 x, int n) {
-  alignas(32) uint16_t lane[16];
-  store_half(lane, x);
-  for (int i = 0; i < n; ++i) p[i] = lane[i];
+HVL_VEC Ints ints_and(Ints a, Ints b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
+HVL_VEC Ints ints_or(Ints a, Ints b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+HVL_VEC Ints ints_xor(Ints a, Ints b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
+HVL_VEC Ints ints_max(Ints a, Ints b) { return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)}; }
+
+HVL_VEC int32_t ints_merge_max(Ints a) {
+  const __m256i eight = _mm256_max_epi32(a.lo, a.hi);
+  const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+  return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+
+HVL_VEC Ints float_bits(Vec16 x) { return {_mm256_castps_si256(x.lo), _mm256_castps_si256(x.hi)}; }
+HVL_VEC Vec16 to_float(Ints x) { return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
+HVL_VEC Ints round_to_ints(Vec16 x) { return {_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)}; }
+
+// Low words of sixteen lanes in order; no saturation.
+HVL_VEC __m256i low_words(Ints x) {
+  const __m256i mask = _mm256_set1_epi32(0xffff);
+  return _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_and_si256(x.lo, mask), _mm256_and_si256(x.hi, mask)), 0 | 2 << 2 | 1 << 4 | 3 << 6);
+}
+
+HVL_VEC void store_bytes(void* p, Ints x) {
+  const __m256i words = _mm256_and_si256(low_words(x), _mm256_set1_epi16(0xff));
+  const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storeu_si128(static_cast<__m128i*>(p), bytes);
+}
+
+HVL_VEC void store_words(void* p, Ints x) { _mm256_storeu_si256(static_cast<__m256i*>(p), low_words(x)); }
+
+HVL_VEC void store_words_0213(void* p, Ints x) {
+  constexpr int kOrder = 0 | 2 << 2 | 1 << 4 | 3 << 6;
+  const __m256i words = _mm256_shufflelo_epi16(low_words(x), kOrder);
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_shufflehi_epi16(words, kOrder));
+}
+
+HVL_VEC __m256i join_words(__m256i a, __m256i b) { return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa); }
+HVL_VEC Ints join_words(Ints a, Ints b) { return {join_words(a.lo, b.lo), join_words(a.hi, b.hi)}; }
+
+HVL_VEC __m256i join_bytes(__m256i a, __m256i b, __m256i c, __m256i d) {
+  const __m256i even = join_words(a, c), odd = _mm256_slli_epi16(join_words(b, d), 8);
+  return _mm256_blendv_epi8(odd, even, _mm256_set1_epi16(0xff));
+}
+
+HVL_VEC Ints join_bytes(Ints a, Ints b, Ints c, Ints d) {
+  return {join_bytes(a.lo, b.lo, c.lo, d.lo), join_bytes(a.hi, b.hi, c.hi, d.hi)};
+}
+
+HVL_VEC Ints even_bytes(Ints a) {
+  return {_mm256_srai_epi16(_mm256_slli_epi16(a.lo, 8), 8), _mm256_srai_epi16(_mm256_slli_epi16(a.hi, 8), 8)};
+}
+
+HVL_VEC Ints odd_bytes(Ints a) { return {_mm256_srai_epi16(a.lo, 8), _mm256_srai_epi16(a.hi, 8)}; }
+
+HVL_VEC Ints dot_words(Ints sum, Ints a, Ints b) {
+  return {_mm256_add_epi32(sum.lo, _mm256_madd_epi16(a.lo, b.lo)), _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.hi, b.hi))};
+}
+
+// vpmaddubsw saturates: through words.
+HVL_VEC Ints dot_bytes(Ints sum, Ints a, Ints b) {
+  const Ints bytes = ints_set1(0x00ff00ff);
+  const Ints odd = {_mm256_srli_epi16(a.lo, 8), _mm256_srli_epi16(a.hi, 8)};
+  return dot_words(dot_words(sum, ints_and(a, bytes), even_bytes(b)), odd, odd_bytes(b));
 }
 
 }  // namespace hvl::vec16_avx2

@@ -1,4 +1,4 @@
-// Sixteen float lanes in one AVX-512 register. What each function means: vec16_reference.h.
+// Sixteen float or int32 lanes in one AVX-512 register (with VNNI). What each function means: vec16_reference.h.
 #pragma once
 
 #include <immintrin.h>
@@ -73,19 +73,54 @@ HVL_VEC float merge_max(Vec16 a) {
 
 HVL_VEC float scalar_sqrt(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
 
-HVL_VEC Vec16 load_half(const uint16_t* p) {
-  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+struct Ints {
+  __m512i v;
+};
+
+inline constexpr bool kByteDots = true;
+
+HVL_VEC Ints ints_set1(int32_t x) { return {_mm512_set1_epi32(x)}; }
+HVL_VEC Ints ints_zero() { return {_mm512_setzero_si512()}; }
+HVL_VEC Ints ints_load(const void* p) { return {_mm512_loadu_si512(p)}; }
+HVL_VEC void ints_store(void* p, Ints x) { _mm512_storeu_si512(p, x.v); }
+
+HVL_VEC Ints ints_broadcast(const void* p) {
+  int32_t x;
+  __builtin_memcpy(&x, p, sizeof(x));
+  return ints_set1(x);
 }
 
-HVL_VEC Vec16 load_half_n(const uint16_t* p, int n) { return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask_n(n), p))}; }
+HVL_VEC Ints ints_and(Ints a, Ints b) { return {_mm512_and_si512(a.v, b.v)}; }
+HVL_VEC Ints ints_or(Ints a, Ints b) { return {_mm512_or_si512(a.v, b.v)}; }
+HVL_VEC Ints ints_xor(Ints a, Ints b) { return {_mm512_xor_si512(a.v, b.v)}; }
+HVL_VEC Ints ints_max(Ints a, Ints b) { return {_mm512_max_epi32(a.v, b.v)}; }
+HVL_VEC int32_t ints_merge_max(Ints a) { return _mm512_reduce_max_epi32(a.v); }
 
-HVL_VEC void store_half(uint16_t* p, Vec16 x) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
+HVL_VEC Ints float_bits(Vec16 x) { return {_mm512_castps_si512(x.v)}; }
+HVL_VEC Vec16 to_float(Ints x) { return {_mm512_cvtepi32_ps(x.v)}; }
+HVL_VEC Ints round_to_ints(Vec16 x) { return {_mm512_cvtps_epi32(x.v)}; }
+
+HVL_VEC void store_bytes(void* p, Ints x) { _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x.v)); }
+HVL_VEC void store_words(void* p, Ints x) { _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x.v)); }
+
+HVL_VEC void store_words_0213(void* p, Ints x) {
+  constexpr int kOrder = 0 | 2 << 2 | 1 << 4 | 3 << 6;
+  const __m256i words = _mm256_shufflelo_epi16(_mm512_cvtepi32_epi16(x.v), kOrder);
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_shufflehi_epi16(words, kOrder));
 }
 
-HVL_VEC void store_half_n(uint16_t* p, Vec16 x, int n) {
-  _mm256_mask_storeu_epi16(p, mask_n(n), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
+HVL_VEC Ints join_words(Ints a, Ints b) { return {_mm512_mask_blend_epi16(0xaaaaaaaau, a.v, _mm512_slli_epi32(b.v, 16))}; }
+
+HVL_VEC Ints join_bytes(Ints a, Ints b, Ints c, Ints d) {
+  const __m512i even = join_words(a, c).v, odd = join_words(b, d).v;
+  return {_mm512_mask_blend_epi8(0xaaaaaaaaaaaaaaaau, even, _mm512_slli_epi16(odd, 8))};
 }
+
+HVL_VEC Ints even_bytes(Ints a) { return {_mm512_srai_epi16(_mm512_slli_epi16(a.v, 8), 8)}; }
+HVL_VEC Ints odd_bytes(Ints a) { return {_mm512_srai_epi16(a.v, 8)}; }
+
+HVL_VEC Ints dot_words(Ints sum, Ints a, Ints b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }
+HVL_VEC Ints dot_bytes(Ints sum, Ints a, Ints b) { return {_mm512_dpbusd_epi32(sum.v, a.v, b.v)}; }
 
 }  // namespace hvl::vec16_avx512
 

@@ -1,4 +1,4 @@
-// Sixteen float lanes as a plain array: the portable meaning of the vector that kernel bodies are written against.
+// Sixteen float or int32 lanes as a plain array: the portable meaning of the vectors that kernel bodies are written against.
 //
 // A variant's .cc includes exactly one of vec16_reference.h, vec16_avx2.h and vec16_avx512.h, then a kernel body, which sees it as `vec`.
 // Every function here does the same to the bit in the other two (NaN payloads apart). All is static and always inlined, so that
@@ -160,63 +160,149 @@ HVL_VEC float merge_max(Vec16 a) {
 
 HVL_VEC float scalar_sqrt(float x) { return __builtin_sqrtf(x); }
 
-HVL_VEC float half_to_float(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-  const uint32_t exponent = (half >> 10) & 31u;
-  const uint32_t fraction = half & 0x3ffu;
-  uint32_t bits;
-  if (exponent == 31) {  // infinity, or NaN made quiet
-    bits = sign | 0x7f800000u | (fraction << 13) | (fraction != 0 ? 0x400000u : 0u);
-  } else if (exponent != 0) {
-    bits = sign | ((exponent + 112) << 23) | (fraction << 13);
-  } else {  // zero or denormal: fraction * 2^-24 is exact
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    __builtin_memcpy(&bits, &magnitude, sizeof(bits));
-    bits |= sign;
-  }
-  float value;
-  __builtin_memcpy(&value, &bits, sizeof(value));
-  return value;
+// Sixteen int32 lanes, or any 64 bytes: lane i is bytes 4i .. 4i + 3, the lowest first.
+struct Ints {
+  int32_t lane[16];
+};
+
+// Whether dot_bytes is one instruction. Else kernels spread bytes to words once and multiply those.
+inline constexpr bool kByteDots = true;
+
+HVL_VEC Ints ints_set1(int32_t x) {
+  Ints r;
+  for (int i = 0; i < 16; ++i) r.lane[i] = x;
+  return r;
 }
 
-// Rounds to nearest even; too large becomes infinity.
-HVL_VEC uint16_t float_to_half(float value) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &value, sizeof(bits));
-  const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
-  bits &= 0x7fffffffu;
-  if (bits > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | ((bits >> 13) & 0x3ffu));
-  if (bits >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 65520 and above round to infinity
-  if (bits < 0x38800000u) {                                               // below 2^-14: a denormal half
-    // Adding 0.5 puts the last kept bit (2^-24) at float's last place, so that the addition does the rounding.
-    float magnitude;
-    __builtin_memcpy(&magnitude, &bits, sizeof(magnitude));
-    magnitude += 0.5f;
-    __builtin_memcpy(&bits, &magnitude, sizeof(bits));
-    return static_cast<uint16_t>(sign | (bits - 0x3f000000u));
-  }
-  const uint32_t rounded = bits + 0xfffu + ((bits >> 13) & 1u);
-  return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+HVL_VEC Ints ints_zero() { return ints_set1(0); }
+
+// Memory at any address.
+HVL_VEC Ints ints_load(const void* p) {
+  Ints r;
+  __builtin_memcpy(r.lane, p, sizeof(r.lane));
+  return r;
 }
 
-HVL_VEC Vec16 load_half(const uint16_t* p) {
+HVL_VEC void ints_store(void* p, Ints x) { __builtin_memcpy(p, x.lane, sizeof(x.lane)); }
+
+// The four bytes at p in every lane.
+HVL_VEC Ints ints_broadcast(const void* p) {
+  int32_t x;
+  __builtin_memcpy(&x, p, sizeof(x));
+  return ints_set1(x);
+}
+
+HVL_VEC Ints ints_and(Ints a, Ints b) {
+  for (int i = 0; i < 16; ++i) a.lane[i] &= b.lane[i];
+  return a;
+}
+
+HVL_VEC Ints ints_or(Ints a, Ints b) {
+  for (int i = 0; i < 16; ++i) a.lane[i] |= b.lane[i];
+  return a;
+}
+
+HVL_VEC Ints ints_xor(Ints a, Ints b) {
+  for (int i = 0; i < 16; ++i) a.lane[i] ^= b.lane[i];
+  return a;
+}
+
+HVL_VEC Ints ints_max(Ints a, Ints b) {
+  for (int i = 0; i < 16; ++i) a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
+  return a;
+}
+
+HVL_VEC int32_t ints_merge_max(Ints a) {
+  for (int i = 1; i < 16; ++i) a.lane[0] = a.lane[0] > a.lane[i] ? a.lane[0] : a.lane[i];
+  return a.lane[0];
+}
+
+// The same bits as integers: of floats without a sign they order as the floats do, with infinity and then NaN on top.
+HVL_VEC Ints float_bits(Vec16 x) {
+  Ints r;
+  __builtin_memcpy(r.lane, x.lane, sizeof(r.lane));
+  return r;
+}
+
+// To nearest even.
+HVL_VEC Vec16 to_float(Ints x) {
   Vec16 r;
-  for (int i = 0; i < 16; ++i) r.lane[i] = half_to_float(p[i]);
+  for (int i = 0; i < 16; ++i) r.lane[i] = static_cast<float>(x.lane[i]);
   return r;
 }
 
-HVL_VEC Vec16 load_half_n(const uint16_t* p, int n) {
-  Vec16 r = zero();
-  for (int i = 0; i < n; ++i) r.lane[i] = half_to_float(p[i]);
+// To nearest even, for |x| < 2^22; anything for NaN.
+HVL_VEC Ints round_to_ints(Vec16 x) {
+  Ints r;
+  for (int i = 0; i < 16; ++i) r.lane[i] = x.lane[i] == x.lane[i] ? static_cast<int32_t>((x.lane[i] + 0x1.8p23f) - 0x1.8p23f) : 0;
   return r;
 }
 
-HVL_VEC void store_half(uint16_t* p, Vec16 x) {
-  for (int i = 0; i < 16; ++i) p[i] = float_to_half(x.lane[i]);
+// The low byte (word) of every lane, one behind the other.
+HVL_VEC void store_bytes(void* p, Ints x) {
+  for (int i = 0; i < 16; ++i) static_cast<uint8_t*>(p)[i] = static_cast<uint8_t>(x.lane[i]);
 }
 
-HVL_VEC void store_half_n(uint16_t* p, Vec16 x, int n) {
-  for (int i = 0; i < n; ++i) p[i] = float_to_half(x.lane[i]);
+HVL_VEC void store_words(void* p, Ints x) {
+  int16_t words[16];
+  for (int i = 0; i < 16; ++i) words[i] = static_cast<int16_t>(x.lane[i]);
+  __builtin_memcpy(p, words, sizeof(words));
+}
+
+// The same with every four words in the order 0 2 1 3: as even_bytes and odd_bytes take four bytes apart.
+HVL_VEC void store_words_0213(void* p, Ints x) {
+  constexpr int kOrder[4] = {0, 2, 1, 3};
+  int16_t words[16];
+  for (int i = 0; i < 16; ++i) words[i] = static_cast<int16_t>(x.lane[i / 4 * 4 + kOrder[i % 4]]);
+  __builtin_memcpy(p, words, sizeof(words));
+}
+
+// Lanes of the low bytes of a, b, c, d, and of the low words of a, b.
+HVL_VEC Ints join_bytes(Ints a, Ints b, Ints c, Ints d) {
+  for (int i = 0; i < 16; ++i) {
+    const uint32_t joined = (static_cast<uint32_t>(a.lane[i]) & 255u) | (static_cast<uint32_t>(b.lane[i]) & 255u) << 8 |
+                            (static_cast<uint32_t>(c.lane[i]) & 255u) << 16 | static_cast<uint32_t>(d.lane[i]) << 24;
+    a.lane[i] = static_cast<int32_t>(joined);
+  }
+  return a;
+}
+
+HVL_VEC Ints join_words(Ints a, Ints b) {
+  for (int i = 0; i < 16; ++i) {
+    a.lane[i] = static_cast<int32_t>((static_cast<uint32_t>(a.lane[i]) & 0xffffu) | static_cast<uint32_t>(b.lane[i]) << 16);
+  }
+  return a;
+}
+
+// Bytes 0 and 2 (1 and 3) of every lane as two signed words.
+HVL_VEC Ints even_bytes(Ints a) {
+  Ints low, high;
+  for (int i = 0; i < 16; ++i) {
+    low.lane[i] = static_cast<int8_t>(a.lane[i]);
+    high.lane[i] = static_cast<int8_t>(a.lane[i] >> 16);
+  }
+  return join_words(low, high);
+}
+
+HVL_VEC Ints odd_bytes(Ints a) {
+  for (int i = 0; i < 16; ++i) a.lane[i] = a.lane[i] >> 8 & 0x00ffffff;
+  return even_bytes(a);
+}
+
+// sum + the dot of two signed words in every lane; the result must fit.
+HVL_VEC Ints dot_words(Ints sum, Ints a, Ints b) {
+  for (int i = 0; i < 16; ++i) {
+    sum.lane[i] += static_cast<int16_t>(a.lane[i]) * static_cast<int16_t>(b.lane[i]) + (a.lane[i] >> 16) * (b.lane[i] >> 16);
+  }
+  return sum;
+}
+
+// sum + the dot of four unsigned bytes of a with four signed bytes of b in every lane; the result must fit.
+HVL_VEC Ints dot_bytes(Ints sum, Ints a, Ints b) {
+  for (int i = 0; i < 16; ++i) {
+    for (int shift = 0; shift < 32; shift += 8) sum.lane[i] += (a.lane[i] >> shift & 255) * static_cast<int8_t>(b.lane[i] >> shift);
+  }
+  return sum;
 }
 
 }  // namespace hvl::vec16_reference

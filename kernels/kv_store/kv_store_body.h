@@ -1,31 +1,47 @@
-// Keys transposed into blocks of 16, values as they come; written once over the vec16 of the including variant.
+// Rows to integers, then (K) squares of 16 keys by 64 bytes transposed, (V) neighbouring keys joined into lanes; written once over the vec16
+// of the including variant. What bounds it: about 30 operations for 16 values, while the rows are still in the first cache.
 #pragma once
 
+#include "kernels/common/row_scale.h"
 #include "kernels/kv_store/kv_store.h"
 
 namespace hvl {
 namespace {
 
-struct FloatSide {
-  using Element = float;
-  HVL_VEC void store(float* p, vec::Vec16 x) { vec::store(p, x); }
-  HVL_VEC void store_n(float* p, vec::Vec16 x, int n) { vec::store_n(p, x, n); }
+// Keys first .. last - 1 of a block of 16 positions are new rows; those before stay, those after become zeros.
+struct KeyBlock {
+  const float* rows;  // of the head; row `first` is the first one
+  int64_t stride;
+  int32_t head_dim;
+  int first, last;
+  RowScale scale[kKvKeyBlock];  // of the new rows
 };
 
-struct HalfSide {
-  using Element = uint16_t;
-  HVL_VEC void store(uint16_t* p, vec::Vec16 x) { vec::store_half(p, x); }
-  HVL_VEC void store_n(uint16_t* p, vec::Vec16 x, int n) { vec::store_half_n(p, x, n); }
-};
+HVL_VEC vec::Vec16 load_part(const KeyBlock& block, int key, int32_t d) {
+  const float* x = block.rows + (key - block.first) * block.stride + d;
+  const int32_t left = block.head_dim - d;
+  return left >= 16 ? vec::load(x) : vec::load_n(x, left < 0 ? 0 : left);
+}
 
-// A whole square of 16 keys by 16 dimensions: four rounds of zipping row i with row i + 8 turn rows into columns.
-template <class Side>
-HVL_VEC void store_key_square(const float* k, int64_t stride, typename Side::Element* out) {
-  vec::Vec16 a[16], b[16];
-HVL_UNROLL
-  for (int key = 0; key < 16; ++key) a[key] = vec::load(k + key * stride);
+HVL_VEC vec::Ints to_ints(const KeyBlock& block, int key, int32_t d) {
+  if (key < block.first || key >= block.last) return vec::ints_zero();
+  return to_row_scale(load_part(block, key, d), block.scale[key]);
+}
+
+HVL_VEC void store_scales(KeyBlock& block, float limit, uint8_t* out) {
+  float* scales = reinterpret_cast<float*>(out);
+  for (int key = block.first; key < kKvKeyBlock; ++key) {
+    const bool is_new = key < block.last;
+    if (is_new) block.scale[key] = row_scale(row_top(block.rows + (key - block.first) * block.stride, block.head_dim), limit);
+    scales[key] = is_new ? block.scale[key].scale : 0.0f;
+  }
+}
+
+// Four rounds of zipping row i with row i + 8 turn rows into columns.
+HVL_VEC void transpose(vec::Vec16 (&a)[16]) {
 HVL_UNROLL
   for (int round = 0; round < 4; ++round) {
+    vec::Vec16 b[16];
 HVL_UNROLL
     for (int i = 0; i < 8; ++i) {
       b[2 * i] = vec::zip_low(a[i], a[i + 8]);
@@ -34,59 +50,82 @@ HVL_UNROLL
 HVL_UNROLL
     for (int i = 0; i < 16; ++i) a[i] = b[i];
   }
-HVL_UNROLL
-  for (int d = 0; d < 16; ++d) Side::store(out + d * 16, a[d]);
 }
 
-// Keys [first, last) of one block of 16 positions, and zeros from there to its end: rows to columns through a small square.
-template <class Side>
-HVL_VEC void store_key_block(const KvStoreArgs& args, const float* k, typename Side::Element* block, int32_t block_position, int first,
-                             int last) {
-  const int32_t head_dim = args.cache.head_dim;
-  for (int32_t d = 0; d < head_dim; d += 16) {
-    const int n = head_dim - d < 16 ? head_dim - d : 16;
-    if (n == 16 && first == 0 && last == 16) {
-      store_key_square<Side>(k + int64_t{block_position - args.position} * args.kv_stride + d, args.kv_stride, block + int64_t{d} * 16);
+template <int kBits>
+HVL_VEC void store_key_block(KeyBlock& block, uint8_t* out) {
+  store_scales(block, kBits == 16 ? kKvLimit16 : kKvLimit8, out);
+  out += kKvScaleBytes;
+  constexpr int kDims = 512 / kBits;  // of a square
+  for (int32_t d = 0; d < kv_padded(block.head_dim); d += kDims, out += 16 * 64) {
+    alignas(64) float square[16][16];  // [key][64 bytes of it]: moved as floats, which keeps any bits
+    for (int key = 0; key < 16; ++key) {
+      uint8_t* at = reinterpret_cast<uint8_t*>(square[key]);
+      for (int i = 0; i < kDims; i += 16) {
+        if constexpr (kBits == 16) {
+          vec::store_words(at + 2 * i, to_ints(block, key, d + i));
+        } else {
+          vec::store_bytes(at + i, to_ints(block, key, d + i));
+        }
+      }
+    }
+    vec::Vec16 lanes[16];
+HVL_UNROLL
+    for (int key = 0; key < 16; ++key) lanes[key] = vec::load(square[key]);
+    transpose(lanes);
+    const int32_t left = (kv_padded(block.head_dim) - d) * kBits / 32, n = left < 16 ? left : 16;
+    float* to = reinterpret_cast<float*>(out);
+    if (block.first == 0 && n == 16) {
+HVL_UNROLL
+      for (int i = 0; i < 16; ++i) vec::store(to + 16 * i, lanes[i]);
       continue;
     }
-    alignas(64) float square[16][16] = {};  // [d][key]; keys past the last stay 0
-    for (int key = first; key < last; ++key) {
-      const float* row = k + int64_t{block_position + key - args.position} * args.kv_stride + d;
-      for (int j = 0; j < n; ++j) square[j][key] = row[j];
-    }
-    // Keys before `first` belong to earlier calls.
-    for (int j = 0; j < n; ++j) {
-      Side::store_n(block + int64_t{d + j} * 16 + first, vec::load_n(square[j] + first, 16 - first), 16 - first);
+    for (int i = 0; i < 16; ++i) vec::store(square[i], lanes[i]);
+    for (int i = 0; i < n; ++i) {
+      const vec::Vec16 old = block.first > 0 ? vec::load(to + 16 * i) : vec::zero();
+      vec::store(to + 16 * i, vec::first_n(old, block.first, vec::load(square[i])));
     }
   }
 }
 
-template <class Side>
-HVL_VEC void store_head(const KvStoreArgs& args, int32_t head) {
-  using Element = typename Side::Element;
-  const KvCache& cache = args.cache;
-  const int32_t head_dim = cache.head_dim;
-  const int64_t side = int64_t{cache.capacity} * head_dim;
-  Element* k_out = static_cast<Element*>(cache.k) + head * side;
-  Element* v_out = static_cast<Element*>(cache.v) + head * side;
-  const float* k = args.k + int64_t{head} * head_dim;
-  const float* v = args.v + int64_t{head} * head_dim;
-  const int32_t end = args.position + args.rows;
-  const int32_t padded_end = (end + 15) / 16 * 16;
-
-  for (int32_t block = args.position / 16 * 16; block < end; block += 16) {
-    const int first = block < args.position ? args.position - block : 0;
-    const int last = end - block < 16 ? end - block : 16;
-    // In the last block keys up to its end are written as zeros.
-    store_key_block<Side>(args, k, k_out + int64_t{block} * head_dim, block, first, last);
-  }
-  for (int32_t position = args.position; position < padded_end; ++position) {
-    const float* row = v + int64_t{position - args.position} * args.kv_stride;
-    Element* out = v_out + int64_t{position} * head_dim;
-    for (int32_t d = 0; d < head_dim; d += 16) {
-      const int n = head_dim - d < 16 ? head_dim - d : 16;
-      Side::store_n(out + d, position < end ? vec::load_n(row + d, n) : vec::zero(), n);
+template <int kBits>
+HVL_VEC void store_value_block(KeyBlock& block, uint8_t* out) {
+  store_scales(block, kBits == 16 ? kKvLimit16 : kKvLimit8, out);
+  out += kKvScaleBytes;
+  constexpr int kKeys = 32 / kBits;  // of a lane
+  for (int key = 0; key < kKvKeyBlock; key += kKeys) {
+    const int before = block.first - key;  // keys of these lanes that stay
+    for (int32_t d = 0; d < kv_padded(block.head_dim); d += 16, out += 64) {
+      if (before >= kKeys) continue;
+      vec::Ints lanes;
+      if constexpr (kBits == 16) {
+        lanes = vec::join_words(to_ints(block, key, d), to_ints(block, key + 1, d));
+      } else {
+        lanes = vec::join_bytes(to_ints(block, key, d), to_ints(block, key + 1, d), to_ints(block, key + 2, d), to_ints(block, key + 3, d));
+      }
+      if (before > 0) lanes = vec::ints_or(lanes, vec::ints_and(vec::ints_load(out), vec::ints_set1((1 << before * kBits) - 1)));
+      vec::ints_store(out, lanes);
     }
+  }
+}
+
+template <int kBits>
+HVL_VEC void store_head(const KvStoreArgs& args, int32_t head) {
+  const KvCache& cache = args.cache;
+  const int64_t block_bytes = kv_block_bytes(cache.head_dim, kBits), side = kv_side_bytes(1, cache.head_dim, cache.capacity, kBits);
+  const int32_t end = args.position + args.rows;
+  for (int32_t position = args.position / kKvKeyBlock * kKvKeyBlock; position < end; position += kKvKeyBlock) {
+    KeyBlock block;
+    block.stride = args.kv_stride;
+    block.head_dim = cache.head_dim;
+    block.first = position < args.position ? args.position - position : 0;
+    block.last = end - position < kKvKeyBlock ? end - position : kKvKeyBlock;
+    const int64_t from = (position + block.first - args.position) * args.kv_stride + int64_t{head} * cache.head_dim;
+    const int64_t to = head * side + position / kKvKeyBlock * block_bytes;
+    block.rows = args.k + from;
+    store_key_block<kBits>(block, cache.k + to);
+    block.rows = args.v + from;
+    store_value_block<kBits>(block, cache.v + to);
   }
 }
 
@@ -94,9 +133,9 @@ HVL_VEC void kv_store_body(const KvStoreArgs& args, int32_t begin, int32_t end) 
   if (args.rows <= 0) return;
   for (int32_t head = begin; head < end; ++head) {
     if (args.cache.bits == 16) {
-      store_head<HalfSide>(args, head);
+      store_head<16>(args, head);
     } else {
-      store_head<FloatSide>(args, head);
+      store_head<8>(args, head);
     }
   }
 }
