@@ -157,10 +157,10 @@ QuantizedRows quantized(Operands& operands, int32_t rows, int32_t cols, int32_t 
 }
 
 KvCache kv_cache(Operands& operands, int32_t kv_heads, int32_t head_dim, int32_t keys, int32_t bits) {
-  const int32_t capacity = (keys + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock;
-  const auto side = int64_t(kv_cache_side_bytes(kv_heads, head_dim, capacity, bits));
+  const int64_t side = kv_side_bytes(kv_heads, head_dim, keys, bits), block = kv_block_bytes(head_dim, bits);
   uint8_t* k = operands.array<uint8_t>(2 * side);
-  return {k, k + side, kv_heads, head_dim, capacity, bits};
+  for (int64_t at = 0; at < 2 * side; at += block) std::fill_n(reinterpret_cast<float*>(k + at), kKvKeyBlock, 1.0f);  // scales
+  return {k, k + side, kv_heads, head_dim, kv_padded_keys(keys), bits};
 }
 
 VrcRequant requant(Operands& operands, int32_t channels) {
@@ -240,7 +240,7 @@ Work rope(const KernelTable& kernels, Shape& shape, Operands& operands) {
 Work kv_store(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const int32_t rows = shape.size("rows"), kv_heads = shape.size("kv_heads");
   const auto head_dim = int32_t(shape.take("head_dim", 1, kMaxHeadDim));
-  const KvCache cache = kv_cache(operands, kv_heads, head_dim, rows, shape.one_of("bits", {16, 32}));
+  const KvCache cache = kv_cache(operands, kv_heads, head_dim, rows, shape.one_of("bits", {8, 16}));
   const int64_t cols = int64_t(kv_heads) * head_dim;
   const float *k = operands.input<float>(rows, cols), *v = operands.input<float>(rows, cols);
   return operands.after_inputs(shape, launch(kernels.kv_store, KvStoreArgs{k, v, cols, rows, 0, cache}, kv_heads));
@@ -254,13 +254,14 @@ Work attention(const KernelTable& kernels, Shape& shape, Operands& operands, int
   const bool causal = shape.one_of("causal", {0, 1}) != 0;
   if (heads % kv_heads != 0)
     fail(ErrorKind::kValue, "time_kernel('attention'): heads is ", heads, ": expected a multiple of kv_heads, ", kv_heads);
-  const KvCache cache = kv_cache(operands, kv_heads, head_dim, keys, shape.one_of("bits", {16, 32}));
+  const KvCache cache = kv_cache(operands, kv_heads, head_dim, keys, shape.one_of("bits", {8, 16}));
   const int64_t stride = int64_t(heads) * head_dim;
   AttentionArgs args{};
   args.q = operands.input<float>(rows, stride);
   args.out = operands.array<float>(rows * stride);
   args.q_stride = args.out_stride = stride;
   args.cache = cache;
+  args.activation_bits = shape.one_of("activation_bits", {8, 16}, cache.bits);
   args.rows = rows;
   args.heads = heads;
   args.position = keys - rows;
@@ -268,7 +269,7 @@ Work attention(const KernelTable& kernels, Shape& shape, Operands& operands, int
   args.causal = causal;
   args.first = args.last = true;
   args.scale = 0.1f;
-  const int64_t scratch_bytes = attention_scratch_bytes(head_dim, cache.bits);
+  const int64_t scratch_bytes = attention_scratch_bytes(head_dim);
   uint8_t* scratch = operands.array<uint8_t>(scratch_bytes * threads);
   const auto run = [=, &kernels](ThreadPool& pool) {
     pool.parallel_for_indexed(attention_units(rows, heads), [&](int thread, int32_t begin, int32_t end) {

@@ -147,14 +147,14 @@ py::dict plan_image(const Model& model, int32_t height, int32_t width, double sc
 void bind_model(py::module_& m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
       .def(py::init([](const py::dict& config, std::shared_ptr<WeightStore> weights, int32_t threads, const py::dict& spec, int32_t activation_bits,
-                       int32_t valid, int64_t budget, const py::list& plans) {
+                       int32_t kv_bits, int32_t valid, int64_t budget, const py::list& plans) {
              ModelConfig c = model_config_from(config);
-             ModelOptions options{threads, activation_bits, valid, spec_from(spec), budget, {}};
+             ModelOptions options{threads, activation_bits, kv_bits, valid, spec_from(spec), budget, {}};
              for (const auto& plan : plans) options.plans.push_back(plan_parsed(plan.cast<py::dict>()));
              py::gil_scoped_release release;
              return std::make_shared<Model>(std::move(c), std::move(weights), options);
            }),
-           py::arg("config"), py::arg("weights"), py::kw_only(), py::arg("threads"), py::arg("spec"), py::arg("activation_bits") = 16,
+           py::arg("config"), py::arg("weights"), py::kw_only(), py::arg("threads"), py::arg("spec"), py::arg("activation_bits") = 16, py::arg("kv_bits") = 16,
            py::arg("valid_vocab_size") = 0, py::arg("budget") = 0, py::arg("plans") = py::list())
       .def_property_readonly("budget", [](const Model& model) { return model.options().budget; })
       .def(

@@ -163,7 +163,7 @@ int64_t state_bytes(const Program& program) {
     const StateId id = program.ops[o].state;
     if (id == kNone) continue;
     const StateShape& s = program.states[id];
-    bytes[id] = int64_t(2 * kv_cache_side_bytes(s.kv_heads, s.head_dim, s.capacity, s.bits)) * section_of(program, int32_t(o)).repeat;
+    bytes[id] = 2 * kv_side_bytes(s.kv_heads, s.head_dim, s.capacity, s.bits) * section_of(program, int32_t(o)).repeat;
   }
   return std::accumulate(bytes.begin(), bytes.end(), int64_t(0));
 }

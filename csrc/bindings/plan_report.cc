@@ -25,7 +25,7 @@ const char* kind_name(OpKind kind) {
 }
 
 const char* dtype_name(DType dtype) {
-  static constexpr const char* kNames[] = {"f32", "i32", "i16", "i8", "u8", "quantized"};
+  static constexpr const char* kNames[] = {"f32", "i32", "i16", "i8", "u8", "quantized", "kv"};
   return kNames[static_cast<int>(dtype)];
 }
 

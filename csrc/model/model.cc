@@ -16,6 +16,7 @@ Model::Model(ModelConfig config, std::shared_ptr<const WeightStore> weights, con
   if (options_.activation_bits != 16 && options_.activation_bits != 8) {
     fail(ErrorKind::kValue, "activation_bits must be 16 or 8, got ", options_.activation_bits);
   }
+  if (options_.kv_bits != 16 && options_.kv_bits != 8) fail(ErrorKind::kValue, "kv_bits must be 16 or 8, got ", options_.kv_bits);
   if (options_.threads < 1 || options_.threads > 256) fail(ErrorKind::kValue, "threads must lie in 1 .. 256, got ", options_.threads);
   const int32_t vocab = config_.text.vocab_size;
   if (options_.valid_vocab_size <= 0 || options_.valid_vocab_size > vocab) options_.valid_vocab_size = vocab;
@@ -101,8 +102,9 @@ const Executable& Model::text_layers(int32_t context_length, int32_t max_rows) c
   const std::lock_guard lock(mutex_);
   std::unique_ptr<Executable>& entry = text_layers_[{context_length, max_rows}];
   if (!entry) {
-    entry = std::make_unique<Executable>(prepare(qwen3_layers_program(config_.text, *weights_, max_rows, context_length, options_.activation_bits),
-                                                 [this](const std::string& name) { return resolve(name); }));
+    entry = std::make_unique<Executable>(
+        prepare(qwen3_layers_program(config_.text, *weights_, max_rows, context_length, options_.activation_bits, options_.kv_bits),
+                [this](const std::string& name) { return resolve(name); }));
   }
   return *entry;
 }

@@ -26,6 +26,7 @@ inline constexpr int32_t kHeadRows = 8;        // positions whose logits are com
 struct ModelOptions {
   int32_t threads = 1;
   int32_t activation_bits = 16;      // 16 or 8
+  int32_t kv_bits = 16;              // of the text model's KV cache: 16 or 8
   int32_t valid_vocab_size = 0;      // ids from there on are never sampled; 0: all may be
   HardwareSpec spec;                 // what programs are planned for; its contexts are the threads
   int64_t budget = 0;                // bytes of fast memory; 0: what the spec has

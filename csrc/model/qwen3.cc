@@ -11,7 +11,7 @@ constexpr const char* kEmbedding = "model.language_model.embed_tokens";
 }
 
 Program qwen3_layers_program(const TextConfig& config, const WeightStore& weights, int32_t max_rows, int32_t context_length,
-                             int32_t activation_bits) {
+                             int32_t activation_bits, int32_t kv_bits) {
   const int32_t hidden = config.hidden_size, heads = config.num_attention_heads, kv_heads = config.num_key_value_heads;
   const int32_t head_dim = config.head_dim, inner = config.intermediate_size;
   ProgramBuilder b("qwen3_layers", activation_bits);
@@ -26,7 +26,7 @@ Program qwen3_layers_program(const TextConfig& config, const WeightStore& weight
   b.embed(ids, b.weight(kEmbedding + std::string(".weight")), x);
   b.end_section();
 
-  const KvRef kv = b.kv_state(kv_heads, head_dim, context_length);
+  const KvRef kv = b.kv_state(kv_heads, head_dim, context_length, kv_bits);
   b.begin_section("layers", config.num_hidden_layers);
   const std::string layer = "model.language_model.layers.{}.";
   const std::string first = "model.language_model.layers.0.";  // every layer has the shapes and groups of the first

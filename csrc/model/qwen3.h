@@ -11,7 +11,7 @@ namespace hvl {
 // Bound buffers: "ids" (i32; -1 where an image embedding already stands in "hidden"), "hidden" (rows, hidden; in and out),
 // "cos", "sin" (context_length, head_dim / 2). States: a KV cache a layer.
 Program qwen3_layers_program(const TextConfig& config, const WeightStore& weights, int32_t max_rows, int32_t context_length,
-                             int32_t activation_bits);
+                             int32_t activation_bits, int32_t kv_bits);
 
 // Final norm and output head. Bound buffers: "hidden" (rows, hidden), "logits" (rows, vocab).
 Program qwen3_head_program(const TextConfig& config, const WeightStore& weights, int32_t max_rows, int32_t activation_bits);

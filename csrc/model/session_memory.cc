@@ -49,12 +49,12 @@ SessionMemory::SessionMemory(const Model& model, int32_t context_length) {
   logits_ = reinterpret_cast<float*>(starts[3]);
   ids_ = reinterpret_cast<int32_t*>(starts[4]);
 
-  const int32_t capacity = (context_length + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock;
-  const size_t side = kv_cache_side_bytes(text.num_key_value_heads, text.head_dim, capacity, 16);
+  const int32_t capacity = kv_padded_keys(context_length), bits = model.options().kv_bits;
+  const auto side = size_t(kv_side_bytes(text.num_key_value_heads, text.head_dim, capacity, bits));
   kv_ = Arena(2 * side * text.num_hidden_layers);
   for (int32_t l = 0; l < text.num_hidden_layers; ++l) {
     uint8_t* k = kv_.data() + 2 * side * l;
-    caches_.push_back({k, k + side, text.num_key_value_heads, text.head_dim, capacity, 16});
+    caches_.push_back({k, k + side, text.num_key_value_heads, text.head_dim, capacity, bits});
   }
 
   const int32_t half = text.head_dim / 2;

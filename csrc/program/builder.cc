@@ -41,18 +41,18 @@ BufferId ProgramBuilder::like(BufferId rows_of, std::string name, int32_t cols, 
   const Buffer& b = at(rows_of);
   return add(Space::kArena, std::move(name), dtype, b.max_rows, cols, b.dynamic_rows);
 }
-KvRef ProgramBuilder::kv_state(int32_t kv_heads, int32_t head_dim, int32_t context_length) {
+KvRef ProgramBuilder::kv_state(int32_t kv_heads, int32_t head_dim, int32_t context_length, int32_t bits) {
   KvRef kv;
   kv.state = StateId(program_.states.size());
-  program_.states.push_back({kv_heads, head_dim, (context_length + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock, 16});
+  program_.states.push_back({kv_heads, head_dim, kv_padded_keys(context_length), bits});
   kv.kv_heads = kv_heads;
   return kv;
 }
 KvRef ProgramBuilder::kv_buffer(int32_t kv_heads, int32_t head_dim, int32_t rows) {
-  // Keys in rows 0 .. capacity - 1, values after them, each side laid out as kernels/kv_store says.
-  const int32_t capacity = (rows + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock;
   KvRef kv;
-  kv.buffer = add(Space::kArena, "kv", DType::kF32, 2 * capacity, kv_heads * head_dim, false);
+  kv.buffer = add(Space::kArena, "kv", DType::kKv, kv_padded_keys(rows), kv_heads * head_dim, false);
+  program_.buffers[kv.buffer].group_size = head_dim;
+  program_.buffers[kv.buffer].bits = activation_bits_;
   kv.kv_heads = kv_heads;
   return kv;
 }
@@ -212,6 +212,7 @@ BufferId ProgramBuilder::attention(BufferId q, const KvRef& kv, int32_t heads, b
   op.i[0] = heads;
   op.i[1] = causal;
   op.i[2] = kv.kv_heads;
+  op.i[3] = activation_bits_;
   op.f[0] = scale;
   program_.ops.push_back(op);
   return op.out;

@@ -14,7 +14,7 @@ struct LinearShape {
   int32_t group_size;
 };
 
-// Where keys and values go: a cache bound at run time, or a float32 buffer of the arena.
+// Where keys and values go: a cache bound at run time, or a buffer of the arena (in as many bits as activations).
 struct KvRef {
   StateId state = kNone;
   BufferId buffer = kNone;
@@ -26,7 +26,7 @@ class ProgramBuilder {
   explicit ProgramBuilder(std::string name, int32_t activation_bits);
 
   BufferId bound(std::string name, DType dtype, int32_t max_rows, int32_t cols, bool dynamic_rows = false);
-  KvRef kv_state(int32_t kv_heads, int32_t head_dim, int32_t context_length);
+  KvRef kv_state(int32_t kv_heads, int32_t head_dim, int32_t context_length, int32_t bits);
   KvRef kv_buffer(int32_t kv_heads, int32_t head_dim, int32_t rows);
 
   // Sections: ops are recorded between begin and end. In a section that repeats, a weight name holds "{}" where the number of

@@ -1,6 +1,7 @@
 #include "csrc/program/program.h"
 
 #include "csrc/base/hash.h"
+#include "kernels/kv_store/kv_store.h"
 #include "kernels/quantize/quantize.h"
 
 namespace hvl {
@@ -18,6 +19,8 @@ size_t Buffer::bytes(int32_t rows) const {
       return n;
     case DType::kQuantized:
       return quantized_rows_layout(rows, cols, group_size, bits).bytes;
+    case DType::kKv:  // keys, then values
+      return size_t(2 * kv_side_bytes(cols / group_size, group_size, rows, bits));
   }
   return 0;
 }

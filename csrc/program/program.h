@@ -20,7 +20,7 @@ enum class OpKind : uint8_t {
   kSiluMul,       // in: gate, up                                          out: f32
   kRope,          // in: x, cos, sin               w: norm weight|none     out: = x      i: heads, head_dim  f: eps
   kKvStore,       // in: k, v                                              out: kv|none  i: kv_heads         state: kv|none
-  kAttention,     // in: q, kv|none                                        out: f32      i: heads, causal, kv_heads  f: scale  state
+  kAttention,     // in: q, kv|none                                        out: f32      i: heads, causal, kv_heads, activation bits  f: scale  state
   kPixelShuffle,  // in: x                                                 out: f32      i: grid_h, grid_w, factor
   kPatchify,      // in: image (bound), table (bound)                      out: i16      i: grid_h, grid_w, patch
   // The VRC's integer network (kernels/vrc); weights: weight, bias, multiplier, shift.
@@ -33,7 +33,7 @@ enum class OpKind : uint8_t {
 // Where a buffer lives: in the arena, placed by the scheduler, or bound by the caller of each run.
 enum class Space : uint8_t { kArena, kBound };
 
-enum class DType : uint8_t { kF32, kI32, kI16, kI8, kU8, kQuantized };
+enum class DType : uint8_t { kF32, kI32, kI16, kI8, kU8, kQuantized, kKv };
 
 // A buffer holds `rows` rows of `cols` elements. rows may be the run-time scalar `rows` (then `max_rows` bounds it).
 struct Buffer {
@@ -43,10 +43,10 @@ struct Buffer {
   int32_t max_rows = 0;
   bool dynamic_rows = false;  // as many rows as the run says; else max_rows
   int32_t cols = 0;
-  int32_t group_size = 0;  // kQuantized
-  int32_t bits = 0;        // kQuantized: 16 or 8
+  int32_t group_size = 0;  // kQuantized; kKv: head_dim
+  int32_t bits = 0;        // kQuantized, kKv: 16 or 8
   size_t bytes() const { return bytes(max_rows); }
-  size_t bytes(int32_t rows) const;  // of that many rows laid out by themselves (a quantised buffer's parts are padded)
+  size_t bytes(int32_t rows) const;  // of that many rows laid out by themselves (parts of quantised rows, blocks of K/V are padded)
 };
 
 using BufferId = int16_t;

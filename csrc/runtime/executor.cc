@@ -217,16 +217,16 @@ void Executor::run_op(const Frame& f) const {
         a.position = f.args.run.position + r0;
         if (f.staged()) {  // whole blocks of 16 positions, the first perhaps begun before
           const int32_t skip = a.position / kKvKeyBlock * kKvKeyBlock;
-          const int32_t positions = (a.position + rows + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock - skip;
-          const int64_t side = int64_t(kv_cache_side_bytes(a.cache.kv_heads, a.cache.head_dim, positions, a.cache.bits));
+          const int32_t positions = kv_padded_keys(a.position + rows) - skip;
+          const int64_t side = kv_side_bytes(a.cache.kv_heads, a.cache.head_dim, positions, a.cache.bits);
           a.cache = {f.scratch(), f.scratch() + plan_aligned(side), a.cache.kv_heads, a.cache.head_dim, positions, a.cache.bits};
           a.position -= skip;
         }
       } else if (const Window* w = f.window(op.out)) {
-        a.cache = f.kv_in_buffer(f.memory.fast + w->offset, f.desc(op.out), op.i[0], (rows + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock);
+        a.cache = f.kv_in_buffer(f.memory.fast + w->offset, f.desc(op.out), op.i[0], kv_padded_keys(rows));
         a.position = 0;
       } else {
-        a.cache = f.kv_in_buffer(f.home(op.out), f.desc(op.out), op.i[0], f.desc(op.out).max_rows / 2);
+        a.cache = f.kv_in_buffer(f.home(op.out), f.desc(op.out), op.i[0], f.desc(op.out).max_rows);
       }
       return launch(kernels_.kv_store, a, 0, op.i[0]);
     }
@@ -289,24 +289,24 @@ void Executor::run_attention(const Frame& f) const {
   a.key_begin = step.key_begin;
   a.key_end = step.key_end;
   a.causal = op.i[1] != 0;
+  a.activation_bits = op.i[3];
   a.scale = op.f[0];
   a.first = step.key_begin == 0;
   a.last = step.key_end == key_limit(f.program(), step, f.args.run);
   if (f.streamed && f.streamed->count > 0) {  // keys, then values, of these heads and positions only
     const Transfer &k = f.streamed->items[0], &v = f.streamed->items[1];
-    const KvCache whole = op.state == kNone ? f.kv_in_buffer(nullptr, f.desc(op.in[1]), kv_heads, 0) : f.args.states[step.repetition];
-    const int32_t positions = (step.key_end - step.key_begin + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock;
+    const int32_t bits = op.state == kNone ? f.desc(op.in[1]).bits : f.args.states[step.repetition].bits;
     a.cache = {const_cast<uint8_t*>(f.ring) + k.fast_offset, const_cast<uint8_t*>(f.ring) + v.fast_offset, step.unit_end - step.unit_begin, head_dim,
-               positions, whole.bits};
+               kv_padded_keys(step.key_end - step.key_begin), bits};
   } else {
-    a.cache = op.state == kNone ? f.kv_in_buffer(f.home(op.in[1]), f.desc(op.in[1]), kv_heads, f.desc(op.in[1]).max_rows / 2)
+    a.cache = op.state == kNone ? f.kv_in_buffer(f.home(op.in[1]), f.desc(op.in[1]), kv_heads, f.desc(op.in[1]).max_rows)
                                 : f.args.states[step.repetition];
-    const int64_t skip = step.unit_begin * int64_t(a.cache.capacity) * head_dim * (a.cache.bits / 8);
-    a.cache.k = static_cast<uint8_t*>(a.cache.k) + skip;
-    a.cache.v = static_cast<uint8_t*>(a.cache.v) + skip;
+    const int64_t skip = kv_side_bytes(step.unit_begin, head_dim, a.cache.capacity, a.cache.bits);
+    a.cache.k += skip;
+    a.cache.v += skip;
     a.cache.kv_heads = step.unit_end - step.unit_begin;
   }
-  const int64_t each = plan_aligned(attention_scratch_bytes(head_dim, a.cache.bits));
+  const int64_t each = plan_aligned(attention_scratch_bytes(head_dim));
   a.state = reinterpret_cast<float*>(f.scratch() + f.plan().contexts * each) + int64_t(head) * 2;
   a.state_stride = int64_t(op.i[0]) * 2;
   pool_.parallel_for_indexed(attention_units(a.rows, heads), [&](int thread, int32_t begin, int32_t end) {

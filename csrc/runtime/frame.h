@@ -95,8 +95,7 @@ struct Executor::Frame {
   }
   // K/V in a buffer: keys, then values.
   KvCache kv_in_buffer(uint8_t* base, const Buffer& b, int32_t kv_heads, int32_t capacity) const {
-    float* k = reinterpret_cast<float*>(base);
-    return {k, k + int64_t(capacity) * b.cols, kv_heads, b.cols / kv_heads, capacity, 32};
+    return {base, base + kv_side_bytes(kv_heads, b.group_size, capacity, b.bits), kv_heads, b.group_size, capacity, b.bits};
   }
 };
 

@@ -88,9 +88,9 @@ bool is_kv(const Op& op, int k) {
 
 bool reads_output(const Op& op) { return op.kind == OpKind::kVrcPool || op.kind == OpKind::kEmbed; }
 
-int64_t kv_window_bytes(const Buffer& buffer, int32_t rows) {
-  const int64_t capacity = (rows + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock;
-  return 2 * capacity * buffer.cols * int64_t(sizeof(float));
+double bytes_a_row(const Buffer& buffer) {
+  const int32_t rows = buffer.dtype == DType::kKv ? kKvKeyBlock : 1;
+  return double(rows_bytes(buffer, rows)) / rows;
 }
 
 int32_t op_units(const Program& program, const Op& op) {

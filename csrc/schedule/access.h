@@ -30,12 +30,11 @@ RowRange input_rows(const Program& program, const Op& op, int k, RowRange rows);
 bool reads_beyond_block(const Program& program, const Op& op, int k);
 // Whether in[k], when it lives in DDR, passes through a window: not rope's tables and the image (scratch), nor attention's K/V (ring).
 bool through_window(const Op& op, int k);
-bool is_kv(const Op& op, int k);        // in[k] (k = 3: out) is a K/V buffer: (2 * capacity) rows, in the layout of kernels/kv_store
+bool is_kv(const Op& op, int k);        // in[k] (k = 3: out) is a K/V buffer: a row a position, in the layout of kernels/kv_store
 bool reads_output(const Op& op);        // out is read too, or written in part only
 
 inline int64_t rows_bytes(const Buffer& buffer, int32_t rows) { return int64_t(buffer.bytes(rows)); }
-// Window bytes for a K/V buffer's block of rows: a small cache of that capacity.
-int64_t kv_window_bytes(const Buffer& buffer, int32_t rows);
+double bytes_a_row(const Buffer& buffer);  // on average: K/V lie in blocks of 16 rows
 
 // Units a step of the op may be cut into: kLinear: blocks of 32 outputs; kAttention: K/V heads; else 1.
 int32_t op_units(const Program& program, const Op& op);

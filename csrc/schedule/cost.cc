@@ -63,7 +63,9 @@ Work step_work(const Program& program, const Plan& plan, const HardwareSpec& spe
       const Buffer& q = program.buffers[op.in[0]];
       const double heads = double(op.i[0]) / op.i[2] * (step.unit_end - step.unit_begin), head_dim = double(q.cols) / op.i[0];
       const double pairs = visible_pairs(op, plan.ops[step.op], step, q.max_rows) * heads;
-      return {pairs * (2 * head_dim / spec.macs_attention + 1 / spec.exps_attention), attention_units(int32_t(rows), int32_t(heads))};
+      const int32_t kv_bits = op.state != kNone ? program.states[op.state].bits : program.buffers[op.in[1]].bits;
+      const double macs = kv_bits == 8 && op.i[3] == 8 ? spec.macs_attention_a8 : spec.macs_attention_a16;
+      return {pairs * (2 * head_dim / macs + 1 / spec.exps_attention), attention_units(int32_t(rows), int32_t(heads))};
     }
     case OpKind::kNorm:
       return elements(op.i[0] == int32_t(NormKind::kLayer) ? spec.norm / 1.5 : spec.norm);
@@ -114,7 +116,7 @@ Cached cached(const Program& program, const Plan& plan, const HardwareSpec& spec
   for (const Op& op : program.ops) {
     if (op.kind != OpKind::kKvStore || op.state == kNone) continue;
     const StateShape& s = program.states[op.state];
-    bytes += 2.0 * s.kv_heads * s.head_dim * s.capacity * s.bits / 8 * section_of(program, int32_t(&op - program.ops.data())).repeat;
+    bytes += 2.0 * double(kv_side_bytes(s.kv_heads, s.head_dim, s.capacity, s.bits)) * section_of(program, int32_t(&op - program.ops.data())).repeat;
   }
   for (size_t i = 0; i < program.shapes.size() && bytes <= spec.cache_bytes; ++i) bytes += double(program.shapes[i].bytes);
   return {buffers, bytes <= spec.cache_bytes};
@@ -129,13 +131,13 @@ double ddr_bytes(const Program& program, const Plan& plan, const HardwareSpec& s
   const auto in_ddr = [&](BufferId id) {
     return !in_cache.buffers && (plan.buffers[id].home == Home::kDdr || plan.buffers[id].home == Home::kBound);
   };
-  const auto row_bytes = [&](BufferId id) { return double(rows_bytes(program.buffers[id], 1)); };
+  const auto row_bytes = [&](BufferId id) { return bytes_a_row(program.buffers[id]); };
   double bytes = 0;
   for (int k = 0; k < 3; ++k) {
     const BufferId id = op.in[k];
     if (id == kNone || !in_ddr(id)) continue;
     if (is_kv(op, k)) {
-      bytes += 2.0 * (step.key_end - step.key_begin) * row_bytes(id) * (step.unit_end - step.unit_begin) / op.i[2];
+      bytes += (step.key_end - step.key_begin) * row_bytes(id) * (step.unit_end - step.unit_begin) / op.i[2];
     } else if (op.kind == OpKind::kPatchify) {
       bytes += k == 0 ? double(rows) * op.i[2] * op.i[2] * 3 : row_bytes(id) * program.buffers[id].max_rows;
     } else {
@@ -143,12 +145,12 @@ double ddr_bytes(const Program& program, const Plan& plan, const HardwareSpec& s
       bytes += double(r.end - r.begin) * row_bytes(id);
     }
   }
-  if (op.out != kNone && in_ddr(op.out)) bytes += double(rows) * row_bytes(op.out) * (is_kv(op, 3) ? 2 : 1);
+  if (op.out != kNone && in_ddr(op.out)) bytes += double(rows) * row_bytes(op.out);
   if (op.state != kNone) {
     const StateShape& s = program.states[op.state];
-    const double heads = op.kind == OpKind::kAttention ? step.unit_end - step.unit_begin : s.kv_heads;
-    const double keys = op.kind == OpKind::kAttention ? step.key_end - step.key_begin : rows;
-    bytes += 2.0 * keys * heads * s.head_dim * s.bits / 8;
+    const int32_t heads = op.kind == OpKind::kAttention ? step.unit_end - step.unit_begin : s.kv_heads;
+    const int32_t keys = op.kind == OpKind::kAttention ? step.key_end - step.key_begin : rows;
+    bytes += 2.0 * double(kv_side_bytes(heads, s.head_dim, keys, s.bits));
   }
   const ProgramSection& section = program.sections[step.section];
   for (int slot = 0; slot < 4; ++slot) {

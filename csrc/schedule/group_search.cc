@@ -279,7 +279,7 @@ void GroupSearch::measure_op(int32_t o, const Run& run) {
 
 void GroupSearch::measure_uses(BufferId id) {
   const Buffer& b = program_.buffers[id];
-  const double row = double(rows_bytes(b, 1));
+  const double row = bytes_a_row(b);
   for (int32_t o = 0; o < int32_t(program_.ops.size()); ++o) {
     const Op& op = program_.ops[o];
     Use use;
@@ -297,7 +297,7 @@ void GroupSearch::measure_uses(BufferId id) {
     const int32_t rows = op_rows(program_, op).max_rows;
     for (int32_t block : runs_[run_of_[o]].blocks) {
       const int32_t blocks = ceil_div(rows, block);
-      const int32_t items = is_kv(op, 3) && use.writes ? 2 : 1;
+      const int32_t items = is_kv(op, 3) && use.writes ? 2 : 1;  // keys, values
       int64_t read = rows;
       int32_t most = std::min(rows, block);
       if (beyond) {
@@ -308,9 +308,8 @@ void GroupSearch::measure_uses(BufferId id) {
           most = std::max(most, r.end - r.begin);
         }
       }
-      const int64_t window = items == 2 ? kv_window_bytes(b, most) : rows_bytes(b, most);
-      const double written = double(rows) * row * items;
-      use.window.push_back(plan_aligned(window));
+      const double written = double(rows) * row;
+      use.window.push_back(plan_aligned(rows_bytes(b, most)));
       if (spec_.staged) {
         use.load_s.push_back(use.reads ? list_seconds(spec_, int64_t(double(read) * row), blocks) : 0);
         use.store_s.push_back(use.writes ? list_seconds(spec_, int64_t(written), blocks * items) : 0);

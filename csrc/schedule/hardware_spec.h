@@ -27,7 +27,8 @@ namespace hvl {
   X(unpack_w8)                                                                                                       \
   X(token_tile_a16)        /* tokens of such a tile */                                                               \
   X(token_tile_a8)                                                                                                   \
-  X(macs_attention)        /* QK and PV */                                                                           \
+  X(macs_attention_a16)    /* QK and PV: 16-bit K/V or 16-bit activations */                                         \
+  X(macs_attention_a8)     /* 8-bit K/V and activations */                                                           \
   X(exps_attention)        /* softmax: scores a cycle */                                                             \
   X(macs_vrc)              /* resolution compressor: stem, 1x1 convolutions, pool */                                 \
   X(macs_vrc_depthwise)                                                                                              \

@@ -94,7 +94,7 @@ bool choose_blocks(const Program& program, const HardwareSpec& spec, int32_t o, 
     block->block_units = std::min(most, (even + contexts - 1) / contexts * contexts);
   } else if (op.kind == OpKind::kAttention) {
     const int64_t chunks = std::max<int64_t>(slot_bytes / smallest, 1);  // of one head and kAttentionChunk keys
-    const int32_t capacity = op.state != kNone ? program.states[op.state].capacity : program.buffers[op.in[1]].max_rows / 2;
+    const int32_t capacity = op.state != kNone ? program.states[op.state].capacity : program.buffers[op.in[1]].max_rows;
     block->block_units = int32_t(std::min<int64_t>(units, chunks));
     const int64_t all_keys = (capacity + kAttentionChunk - 1) / kAttentionChunk;
     block->block_keys = int32_t(std::min(all_keys, chunks / block->block_units)) * kAttentionChunk;
@@ -105,7 +105,7 @@ bool choose_blocks(const Program& program, const HardwareSpec& spec, int32_t o, 
 int64_t window_bytes(const Program& program, const PlanGroup& group, BufferId buffer) {
   const int32_t rows = op_rows(program, program.ops[group.first_op]).max_rows;
   int32_t most = 0;
-  bool kv = false, beyond = false;
+  bool beyond = false;
   for (int32_t begin = 0; begin < rows; begin += group.block_rows) {
     const RowRange block = {begin, std::min(rows, begin + group.block_rows)};
     RowRange all = {INT32_MAX, 0};
@@ -119,13 +119,12 @@ int64_t window_bytes(const Program& program, const PlanGroup& group, BufferId bu
       }
       if (op.out != buffer) continue;
       touch(block);
-      kv |= is_kv(op, 3);
     }
     if (all.end > all.begin) most = std::max(most, all.end - all.begin);
     if (!beyond) break;  // the first block is the largest
   }
   if (most == 0) return 0;
-  return plan_aligned(kv ? kv_window_bytes(program.buffers[buffer], most) : rows_bytes(program.buffers[buffer], most));
+  return plan_aligned(rows_bytes(program.buffers[buffer], most));
 }
 
 Plan place(const Program& program, const HardwareSpec& spec, const Layout& layout, const Plan& start) {

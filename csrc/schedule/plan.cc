@@ -167,7 +167,7 @@ class Checker {
     if (kv && program_.ops[o].kind == OpKind::kAttention) return;  // streamed
     const int32_t group = group_of(plan_, o);
     const auto found = std::find_if(plan_.windows.begin(), plan_.windows.end(), [&](const Window& w) { return w.group == group && w.buffer == id; });
-    const int64_t needed = kv ? kv_window_bytes(b, rows) : rows_bytes(b, rows);
+    const int64_t needed = rows_bytes(b, rows);
     if (found == plan_.windows.end()) bad("buffer ", b.name, " has no window in group ", group);
     if (found->bytes < needed) bad("the window of buffer ", b.name, " in group ", group, " has ", found->bytes, " bytes, it needs ", needed);
   }

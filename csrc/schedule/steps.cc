@@ -10,8 +10,6 @@
 namespace hvl {
 namespace {
 
-int32_t up16(int32_t n) { return (n + kKvKeyBlock - 1) / kKvKeyBlock * kKvKeyBlock; }
-
 int32_t run_rows(const OpRows& rows, const RunScalars& run) { return rows.dynamic ? run.rows : rows.max_rows; }
 
 // Packed bytes of one block of 32 outputs.
@@ -21,36 +19,36 @@ int64_t block_bytes(const WeightShape& w) {
 
 // K/V that an attention or kv_store works on: a state, or a buffer of keys, then values.
 struct KvShape {
-  int32_t heads, head_dim, capacity, element_bytes;
+  int32_t heads, head_dim, capacity, bits;
+  int64_t bytes(int32_t of_heads, int32_t positions) const { return kv_side_bytes(of_heads, head_dim, positions, bits); }
 };
 KvShape kv_shape(const Program& program, const Op& op) {
   if (op.state != kNone) {
     const StateShape& s = program.states[op.state];
-    return {s.kv_heads, s.head_dim, s.capacity, s.bits / 8};
+    return {s.kv_heads, s.head_dim, s.capacity, s.bits};
   }
   const bool attention = op.kind == OpKind::kAttention;
   const Buffer& b = program.buffers[attention ? op.in[1] : op.out];
   const int32_t heads = attention ? op.i[2] : op.i[0];
-  return {heads, b.cols / heads, b.max_rows / 2, int32_t(sizeof(float))};
+  return {heads, b.group_size, b.max_rows, b.bits};
 }
 
-// K or V of some heads and positions: a run for each head.
+// K or V of some heads and whole blocks of positions: a run for each head.
 Transfer kv_transfer(const Op& op, const KvShape& kv, int32_t buffer, int32_t repetition, bool values, int32_t head, int32_t heads,
                      int32_t position, int32_t positions, int64_t fast_offset) {
-  const int64_t row = int64_t(kv.head_dim) * kv.element_bytes;
   Transfer t;
   t.repetition = repetition;
-  t.offset = (int64_t(head) * kv.capacity + position) * row;
+  t.offset = kv.bytes(head, kv.capacity) + kv.bytes(1, position);
   if (op.state != kNone) {
     t.source = values ? Transfer::Source::kValues : Transfer::Source::kKeys;
     t.index = op.state;
   } else {
     t.index = buffer;
-    if (values) t.offset += int64_t(kv.heads) * kv.capacity * row;
+    if (values) t.offset += kv.bytes(kv.heads, kv.capacity);
   }
-  t.stride = kv.capacity * row;
+  t.stride = kv.bytes(1, kv.capacity);
   t.rows = heads;
-  t.row_bytes = positions * row;
+  t.row_bytes = kv.bytes(1, positions);
   t.fast_offset = fast_offset;
   t.fast_stride = t.row_bytes;
   return t;
@@ -92,7 +90,7 @@ void add_window(const Program& program, const Window& window, int32_t op_index, 
   const Op& op = program.ops[op_index];
   if (store && is_kv(op, 3)) {
     const KvShape kv = kv_shape(program, op);
-    const int32_t positions = up16(rows.end - rows.begin);
+    const int32_t positions = kv_padded_keys(rows.end - rows.begin);
     for (const bool values : {false, true}) {
       Transfer t = kv_transfer(op, kv, window.buffer, 0, values, 0, kv.heads, rows.begin, positions, window.offset);
       if (values) t.fast_offset += t.bytes();
@@ -119,7 +117,7 @@ void add_scratch(const Program& program, const Plan& plan, const Step& step, con
   const int32_t rows = block.end - block.begin;
   if (op.kind == OpKind::kKvStore && op.state != kNone) {
     const KvShape kv = kv_shape(program, op);
-    const int32_t from = (run.position + block.begin) / kKvKeyBlock * kKvKeyBlock, to = up16(run.position + block.end);
+    const int32_t from = (run.position + block.begin) / kKvKeyBlock * kKvKeyBlock, to = kv_padded_keys(run.position + block.end);
     for (const bool values : {false, true}) {
       Transfer t = kv_transfer(op, kv, kNone, step.repetition, values, 0, kv.heads, from, to - from, base);
       if (values) t.fast_offset += plan_aligned(t.bytes());
@@ -350,7 +348,7 @@ TransferList streamed(const Program& program, const Plan& plan, const Step& step
       const KvShape kv = kv_shape(program, op);
       for (const bool values : {false, true}) {
         add(kv_transfer(op, kv, op.in[1], step.repetition, values, step.unit_begin, step.unit_end - step.unit_begin, step.key_begin,
-                        up16(step.key_end - step.key_begin), 0));
+                        kv_padded_keys(step.key_end - step.key_begin), 0));
       }
       break;
     }
@@ -373,9 +371,9 @@ int64_t streamed_bytes(const Program& program, const Plan& plan, int32_t o) {
   if (op.kind == OpKind::kAttention) {
     if (op.state == kNone && plan.buffers[op.in[1]].home == Home::kResident) return 0;
     const KvShape kv = kv_shape(program, op);
-    const int64_t heads = p.block_units > 0 ? std::min(p.block_units, kv.heads) : kv.heads;
-    const int64_t keys = p.block_keys > 0 ? std::min(p.block_keys, kv.capacity) : kv.capacity;
-    return 2 * plan_aligned(heads * keys * kv.head_dim * kv.element_bytes);
+    const int32_t heads = p.block_units > 0 ? std::min(p.block_units, kv.heads) : kv.heads;
+    const int32_t keys = p.block_keys > 0 ? std::min(p.block_keys, kv.capacity) : kv.capacity;
+    return 2 * plan_aligned(kv.bytes(heads, keys));
   }
   for (int32_t r = 0; r < section.repeat; ++r) {
     int64_t bytes = 0;
@@ -401,8 +399,7 @@ int64_t scratch_bytes(const Program& program, const Plan& plan, int32_t o) {
   const Op& op = program.ops[o];
   const int32_t rows = std::min(plan.groups[group_of(plan, o)].block_rows, op_rows(program, op).max_rows);
   if (op.kind == OpKind::kAttention) {
-    const KvShape kv = kv_shape(program, op);
-    const int64_t each = plan_aligned(attention_scratch_bytes(kv.head_dim, kv.element_bytes * 8));
+    const int64_t each = plan_aligned(attention_scratch_bytes(kv_shape(program, op).head_dim));
     const int64_t carried = plan.ops[o].block_keys > 0 ? plan_aligned(int64_t(rows) * op.i[0] * 2 * int64_t(sizeof(float))) : 0;
     return plan.contexts * each + carried;
   }
@@ -412,8 +409,7 @@ int64_t scratch_bytes(const Program& program, const Plan& plan, int32_t o) {
   }
   if (op.kind == OpKind::kKvStore && op.state != kNone) {
     const KvShape kv = kv_shape(program, op);
-    const int64_t positions = std::min(up16(rows + kKvKeyBlock - 1), kv.capacity);
-    return 2 * plan_aligned(int64_t(kv.heads) * positions * kv.head_dim * kv.element_bytes);
+    return 2 * plan_aligned(kv.bytes(kv.heads, std::min(kv_padded_keys(rows + kKvKeyBlock - 1), kv.capacity)));
   }
   if (op.kind == OpKind::kPatchify) {
     const Buffer& table = program.buffers[op.in[1]];

@@ -1,46 +1,41 @@
-"""Attention of one tile (GFLOP/s in extra_info), of a prefill chunk, and of one decoded token (GB/s of cache read)."""
+"""Attention of one tile (GOP/s in extra_info), of a prefill chunk, and of one decoded token (GB/s of cache read)."""
 
 import numpy as np
 import pytest
 from hypervl_engine import _testing
 
-# rows, keys, heads, kv_heads, head_dim, causal, dtype
+# rows, keys, heads, kv_heads, head_dim, causal
 SHAPES = {
-    "tile_large_256": (256, 256, 16, 16, 64, False, np.float32),
-    "tile_base_196": (196, 196, 12, 12, 64, False, np.float32),
-    "tile_so400m_256": (256, 256, 16, 16, 72, False, np.float32),
-    "prefill_128_at_384": (128, 512, 16, 8, 128, True, np.float16),
-    "decode_512": (1, 512, 16, 8, 128, True, np.float16),
-    "decode_4096": (1, 4096, 16, 8, 128, True, np.float16),
+    "tile_large_256": (256, 256, 16, 16, 64, False),
+    "tile_large_576": (576, 576, 16, 16, 64, False),
+    "tile_base_196": (196, 196, 12, 12, 64, False),
+    "tile_so400m_256": (256, 256, 16, 16, 72, False),
+    "prefill_128_at_384": (128, 512, 16, 8, 128, True),
+    "prefill_128_at_896": (128, 1024, 16, 8, 128, True),
+    "decode_512": (1, 512, 16, 8, 128, True),
+    "decode_4096": (1, 4096, 16, 8, 128, True),
 }
 
 
 @pytest.mark.parametrize("variant", _testing.available_variants())
+@pytest.mark.parametrize("bits", [(16, 16), (8, 16), (8, 8)])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_attention(benchmark, variant: str, shape: str) -> None:  # type: ignore[no-untyped-def]
-    rows, keys, heads, kv_heads, head_dim, causal, dtype = SHAPES[shape]
+def test_attention(benchmark, variant: str, shape: str, bits: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]
+    rows, keys, heads, kv_heads, head_dim, causal = SHAPES[shape]
     if variant == "reference" and keys > 512:
         pytest.skip("slow, and nobody waits for it")
     rng = np.random.default_rng(0)
     q = rng.normal(size=(rows, heads * head_dim)).astype(np.float32)
-    k_cache = rng.normal(size=(kv_heads, (keys + 15) // 16, head_dim, 16)).astype(dtype)
-    v_cache = rng.normal(size=(kv_heads, (keys + 15) // 16 * 16, head_dim)).astype(dtype)
+    k, v = rng.normal(size=(2, keys, kv_heads * head_dim)).astype(np.float32)
+    cache = np.zeros((2, kv_heads, (keys + 15) // 16, _testing.kv_block_bytes(head_dim, bits[0])), np.uint8)
+    _testing.kv_store("reference", k, v, 0, cache[0], cache[1], head_dim, bits[0])
     out = np.empty_like(q)
+    position = keys - rows if causal else 0
     benchmark(
-        _testing.attention,
-        variant,
-        q,
-        k_cache,
-        v_cache,
-        heads,
-        keys - rows if causal else 0,
-        keys,
-        causal,
-        head_dim**-0.5,
-        out,
+        _testing.attention, variant, q, cache[0], cache[1], head_dim, *bits, heads, position, keys, causal, head_dim**-0.5, out
     )
     if benchmark.stats:
         seconds = benchmark.stats.stats.min
         pairs = rows * keys - (rows * (rows - 1) // 2 if causal else 0)
-        benchmark.extra_info["gflop_s"] = 4 * pairs * heads * head_dim / seconds / 1e9
-        benchmark.extra_info["cache_gb_s"] = (k_cache.nbytes + v_cache.nbytes) / seconds / 1e9
+        benchmark.extra_info["gop_s"] = 4 * pairs * heads * head_dim / seconds / 1e9
+        benchmark.extra_info["cache_gb_s"] = cache.nbytes / seconds / 1e9

@@ -1,4 +1,4 @@
-"""Keys and values of one tile in float32 (16 heads of 64), and of one decoded token in float16 (8 heads of 128)."""
+"""Keys and values of one tile (16 heads of 64), of a prefill chunk and of one decoded token (8 heads of 128)."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,9 @@ from hypervl_engine import _testing
 
 
 @pytest.mark.parametrize("variant", _testing.available_variants())
-@pytest.mark.parametrize(
-    ("rows", "heads", "head_dim", "dtype"),
-    [(256, 16, 64, np.float32), (128, 8, 128, np.float16), (1, 8, 128, np.float16)],
-)
-def test_kv_store(benchmark, variant: str, rows: int, heads: int, head_dim: int, dtype: type) -> None:  # type: ignore[no-untyped-def]
-    k = np.ones((rows, heads * head_dim), np.float32)
-    k_cache = np.empty((heads, 16, head_dim, 16), dtype)
-    v_cache = np.empty((heads, 256, head_dim), dtype)
-    benchmark(_testing.kv_store, variant, k, k, 0, k_cache, v_cache)
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("rows", "heads", "head_dim"), [(256, 16, 64), (128, 8, 128), (1, 8, 128)])
+def test_kv_store(benchmark, variant: str, bits: int, rows: int, heads: int, head_dim: int) -> None:  # type: ignore[no-untyped-def]
+    k = np.random.default_rng(0).normal(size=(rows, heads * head_dim)).astype(np.float32)
+    cache = np.zeros((2, heads, 16, _testing.kv_block_bytes(head_dim, bits)), np.uint8)
+    benchmark(_testing.kv_store, variant, k, k, 0, cache[0], cache[1], head_dim, bits)

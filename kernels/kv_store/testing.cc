@@ -11,10 +11,10 @@ using namespace hvl::testing;
 
 namespace {
 
-void kv_store(const std::string& variant, const FloatArray& k, const FloatArray& v, std::int32_t position, py::array& k_cache,
-              py::array& v_cache, const Cut& cut) {
+void kv_store(const std::string& variant, const FloatArray& k, const FloatArray& v, std::int32_t position, ByteArray& k_cache,
+              ByteArray& v_cache, std::int32_t head_dim, std::int32_t bits, const Cut& cut) {
   KvStoreArgs args = {};
-  args.cache = cache_of(k_cache, v_cache);
+  args.cache = cache_of(k_cache, v_cache, head_dim, bits);
   require(k.ndim() == 2 && k.shape(1) == py::ssize_t{args.cache.kv_heads} * args.cache.head_dim, "k: expected (rows, kv_heads * head_dim)");
   require_shape(v, "v", {k.shape(0), k.shape(1)});
   require(position >= 0 && position + k.shape(0) <= args.cache.capacity, "position: expected position + rows <= capacity");
@@ -31,7 +31,7 @@ void kv_store(const std::string& variant, const FloatArray& k, const FloatArray&
 
 void bind_kv_store(py::module_& m) {
   m.def("kv_store", &kv_store, py::arg("variant"), py::arg("k").noconvert(), py::arg("v").noconvert(), py::arg("position"),
-        py::arg("k_cache"), py::arg("v_cache"), py::arg("cut") = py::none(),
-        "Writes k and v (rows, kv_heads * head_dim) at position into k_cache (kv_heads, capacity / 16, head_dim, 16) and "
-        "v_cache (kv_heads, capacity, head_dim), float16 or float32.");
+        py::arg("k_cache").noconvert(), py::arg("v_cache").noconvert(), py::arg("head_dim"), py::arg("bits"), py::arg("cut") = py::none(),
+        "Writes k and v (rows, kv_heads * head_dim) at position into k_cache and v_cache (kv_heads, capacity / 16, kv_block_bytes), uint8.");
+  m.def("kv_block_bytes", &kv_block_bytes, py::arg("head_dim"), py::arg("bits"), "Bytes of 16 keys (or values) of a head in the cache.");
 }
