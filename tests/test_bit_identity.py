@@ -20,7 +20,7 @@ import hashlib, sys
 import numpy as np
 from hypervl_engine.engine import load
 
-engine = load(sys.argv[1], threads=int(sys.argv[2]), context_length=1024, activation_bits=int(sys.argv[3]), progress=False)
+engine = load(sys.argv[1], threads=int(sys.argv[2]), context_length=1024, activation_bits=int(sys.argv[3]), kv_bits=int(sys.argv[4]), progress=False)
 session = engine.new_session()
 digest = hashlib.sha256()
 rgb = np.random.default_rng(3).integers(0, 256, (150, 211, 3)).astype(np.uint8)
@@ -43,25 +43,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random(tmp_path_factory.mktemp("tiny") / "checkpoint")
 
 
-def run(folder: Path, threads: int, activation_bits: int, isa: str) -> str:
+def run(folder: Path, threads: int, activation_bits: int, isa: str, kv_bits: int = 16) -> str:
     environment = os.environ | {"HVL_FORCE_ISA": isa}
-    command = [sys.executable, "-c", SCRIPT, str(folder), str(threads), str(activation_bits)]
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(threads), str(activation_bits), str(kv_bits)]
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.mark.parametrize("activation_bits", [16, 8])
-def test_same_bits_for_every_thread_count_and_instruction_set(tiny: Path, activation_bits: int) -> None:
+@pytest.mark.parametrize(("activation_bits", "kv_bits"), [(16, 16), (16, 8), (8, 16), (8, 8)])
+def test_same_bits_for_every_thread_count_and_instruction_set(tiny: Path, activation_bits: int, kv_bits: int) -> None:
     best = _core.cpu_info()["available"][-1]
-    expected = run(tiny, 1, activation_bits, best)
+    expected = run(tiny, 1, activation_bits, best, kv_bits)
     assert len(expected) == len(hashlib.sha256().hexdigest())
-    assert [run(tiny, threads, activation_bits, best) for threads in (2, 7)] == [expected] * 2
+    assert [run(tiny, threads, activation_bits, best, kv_bits) for threads in (2, 7)] == [expected] * 2
     for isa in _core.cpu_info()["available"]:
-        assert run(tiny, 2, activation_bits, isa) == expected, isa
+        assert run(tiny, 2, activation_bits, isa, kv_bits) == expected, isa
 
 
-def test_activation_bits_matter(tiny: Path) -> None:
+def test_activation_and_cache_bits_matter(tiny: Path) -> None:
     best = _core.cpu_info()["available"][-1]
-    assert run(tiny, 1, 16, best) != run(tiny, 1, 8, best)
+    assert len({run(tiny, 1, bits, best, kv_bits) for bits in (16, 8) for kv_bits in (16, 8)}) == 4
 
 
 def test_prompt_cut_into_pieces(tiny: Path) -> None:
@@ -77,7 +77,7 @@ def test_prompt_cut_into_pieces(tiny: Path) -> None:
 
 
 def test_unknown_instruction_set_is_refused(tiny: Path) -> None:
-    command = [sys.executable, "-c", SCRIPT, str(tiny), "1", "16"]
+    command = [sys.executable, "-c", SCRIPT, str(tiny), "1", "16", "16"]
     result = subprocess.run(command, env=os.environ | {"HVL_FORCE_ISA": "sse9"}, capture_output=True, text=True)
     assert result.returncode != 0
     assert "sse9" in result.stderr

@@ -25,7 +25,7 @@ KINDS = {
     "silu_mul": {"rows": 3, "cols": 33},
     "rope": {"rows": 3, "heads": 2, "head_dim": 8},
     "kv_store": {"rows": 3, "kv_heads": 2, "head_dim": 8, "bits": 16},
-    "attention": {"rows": 3, "heads": 4, "kv_heads": 2, "head_dim": 8, "keys": 300, "causal": 1, "bits": 16},
+    "attention": {"rows": 3, "heads": 4, "kv_heads": 2, "head_dim": 8, "keys": 300, "causal": 1, "bits": 8, "activation_bits": 16},
     "embed": {"rows": 3, "cols": 128},
     "pixel_shuffle": {"side": 4, "cols": 5},
     "patchify": {"side": 2, "patch": 4},

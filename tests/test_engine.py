@@ -274,12 +274,29 @@ def test_eight_bit_activations(tiny, engine, picture):
     assert 0 < difference < 0.3
 
 
+def test_eight_bit_cache(tiny, engine):
+    """Half of the cache's integers, as many scales; other answers, but not very."""
+    small = load(tiny, threads=2, kv_bits=8, progress=False)
+    assert (engine.kv_bits, small.kv_bits, small.info()["kv_bits"]) == (16, 8, 8)
+    ids = np.random.default_rng(0).integers(0, 400, 40).astype(np.int32)
+    sessions = [e.new_session() for e in (engine, small)]
+    a, b = (s.prefill(ids, logits=True) for s in sessions)
+    difference = np.linalg.norm(a - b) / np.linalg.norm(a)
+    assert 0 < difference < 0.1
+    text = engine.config.text_config
+    blocks = 2 * text.num_hidden_layers * text.num_key_value_heads * ((engine.context_length + 15) // 16)
+    integers = 16 * ((text.head_dim + 15) // 16 * 16)
+    for session, bits in zip(sessions, (16, 8), strict=True):
+        assert session.stats()["kv_cache_bytes"] == pytest.approx(blocks * (16 * 4 + integers * bits // 8), abs=4096)  # whole pages
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
         ({"threads": 0}, "threads is 0"),
         ({"threads": 100000}, "threads"),
         ({"activation_bits": 4}, "activation_bits is 4"),
+        ({"kv_bits": 4}, "kv_bits is 4: expected 16 or 8"),
         ({"context_length": 1}, "context_length is 1"),
         ({"context_length": 1 << 30}, "which the model was made for"),
     ],

@@ -215,6 +215,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "branch not text": (lambda c: c["request"].update(branch="\ud800"), "branch"),
     "context": (lambda c: c["request"].update(context_length=77), "context_length"),
     "activations": (lambda c: c["request"].update(activation_bits=8), "activation_bits"),
+    "cache": (lambda c: c["request"].update(kv_bits=8), "kv_bits"),
     "spec": (lambda c: c["spec"]["figures"].pop("clock_hz"), "clock_hz"),
     "spec name": (lambda c: c["spec"].update(name="other"), "spec"),
     "other budget": (lambda c: c.update(budget=c["budget"] + 1), "budget"),

@@ -38,9 +38,10 @@ def test_logits_equal_transformers(wide: Path) -> None:
     assert (ours.argmax(-1) == theirs.argmax(-1))[clear].all()
 
 
-def test_decode_equals_prefill_bit_for_bit(wide: Path) -> None:
+@pytest.mark.parametrize("kv_bits", [16, 8])
+def test_decode_equals_prefill_bit_for_bit(wide: Path, kv_bits: int) -> None:
     ids = np.random.default_rng(1).integers(0, 8000, 150).astype(np.int32)
-    engine = load(wide, threads=2, context_length=512, progress=False)
+    engine = load(wide, threads=2, context_length=512, kv_bits=kv_bits, progress=False)
     whole = engine.new_session().prefill(ids, logits=True)
     assert whole is not None
     session = engine.new_session()

@@ -16,7 +16,7 @@
 
 namespace hvl {
 
-inline constexpr int32_t kPlanVersion = 1;   // raise when the meaning of a Plan, or the order of its steps, changes
+inline constexpr int32_t kPlanVersion = 2;   // raise when the meaning of a Plan, or the order of its steps, changes
 inline constexpr int64_t kPlanAlignment = 128;  // of everything in fast memory and in the DDR arena
 inline int64_t plan_aligned(int64_t bytes) { return (bytes + kPlanAlignment - 1) / kPlanAlignment * kPlanAlignment; }
 

@@ -66,6 +66,7 @@ def bench(engine: Engine, *, prompt_tokens: int = 256, new_tokens: int = 64, rep
     return {
         "threads": engine.model.threads,
         "activation_bits": engine.activation_bits,
+        "kv_bits": engine.kv_bits,
         "isa": _core.cpu_info()["isa"],
         "read_bandwidth_gb_s": decoded.median_rate / 1e9,
         "prefill": {
@@ -107,7 +108,7 @@ def table(report: dict[str, Any]) -> str:
     decode, prefill = report["decode"], report["prefill"]
     dots = {"int8": "byte dots", "f32": "float32 FMA"}.get(prefill["limit"], prefill["limit"])
     lines = [
-        f"threads {report['threads']}, {report['isa']}, A{report['activation_bits']}, "
+        f"threads {report['threads']}, {report['isa']}, A{report['activation_bits']}, KV{report['kv_bits']}, "
         f"memory read at {report['read_bandwidth_gb_s']:.1f} GB/s, {dots} at {prefill['limit_g_s']:.0f} G/s",
         f"prefill  {prefill['tok_s']:9.1f} tokens/s  ({prefill['tokens']} tokens in {prefill['ms']:.1f} ms, "
         f"{prefill['share']:.0%} of {dots})",

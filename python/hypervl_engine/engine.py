@@ -39,6 +39,7 @@ def load(
     *,
     threads: int | None = None,
     activation_bits: int = 16,
+    kv_bits: int = 16,
     context_length: int | None = None,
     device: str | None = None,
     vtcm: int | str | None = None,
@@ -51,7 +52,8 @@ def load(
     """Loads a checkpoint folder (docs/checkpoint.md); without a path, the demo model that ships with the package.
 
     threads: default the physical cores this process may use. activation_bits: 16 (exact enough, the default) or 8
-    (faster). context_length: tokens a session can hold, default 4096 or what the model was made for, if that is less.
+    (faster). kv_bits: of the KV cache of a session, 16 (the default) or 8 (half the memory and traffic, less exact).
+    context_length: tokens a session can hold, default 4096 or what the model was made for, if that is less.
     cache_dir: where the weights packed for this machine are kept. progress: show a bar while packing.
 
     Where it runs (docs/plan.md; none of these changes a bit of the result): device "cpu", or "cpu-staged", which copies
@@ -71,6 +73,8 @@ def load(
         raise ValueError(f"threads is {threads}: expected 1 to 1024")
     if activation_bits not in (8, 16):
         raise ValueError(f"activation_bits is {activation_bits}: expected 16 or 8")
+    if kv_bits not in (8, 16):
+        raise ValueError(f"kv_bits is {kv_bits}: expected 16 or 8")
     if path is None and not (_DEMO / "config.json").is_file():
         raise FileNotFoundError("this build has no demo model: give the path of a checkpoint folder")
     checkpoint = open_checkpoint(_DEMO if path is None else Path(path))
@@ -87,11 +91,11 @@ def load(
         tokenizer = reading.result()
     placement = Placement.choose(threads or usable_cores(), device, vtcm, spec, plan, cache_dir)
     if tile_size is not None:
-        checkpoint = with_tile_size(checkpoint, tile_size, weights, placement, activation_bits)
-    model = placement.model(checkpoint.config, weights, activation_bits, tokenizer.vocab_size, context_length)
+        checkpoint = with_tile_size(checkpoint, tile_size, weights, placement, activation_bits, kv_bits)
+    model = placement.model(checkpoint.config, weights, activation_bits, kv_bits, tokenizer.vocab_size, context_length)
     if placement.file is not None:
         placement.file.check_model(model)
-    return Engine(checkpoint, model, tokenizer, context_length, activation_bits, placement.spec)
+    return Engine(checkpoint, model, tokenizer, context_length, activation_bits, kv_bits, placement.spec)
 
 
 class Engine:
@@ -104,6 +108,7 @@ class Engine:
         tokenizer: Tokenizer,
         context_length: int,
         activation_bits: int,
+        kv_bits: int,
         spec: HardwareSpec,
     ) -> None:
         """Use `load`."""
@@ -114,6 +119,7 @@ class Engine:
         self.model = model
         self.context_length = context_length
         self.activation_bits = activation_bits
+        self.kv_bits = kv_bits
         self.branches: tuple[str, ...] = tuple(self.config.vision_configs)
         self.default_branch: str = self.config.default_branch
         self.generation_config = GenerationConfig.from_checkpoint(checkpoint.generation_config)
@@ -293,6 +299,7 @@ class Engine:
             "vrc": self.config.vrc_config is not None,
             "context_length": self.context_length,
             "activation_bits": self.activation_bits,
+            "kv_bits": self.kv_bits,
             "threads": self.model.threads,
             "device": self.spec.name,
             "fast_budget_bytes": self.budget,

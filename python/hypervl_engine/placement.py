@@ -59,6 +59,7 @@ class Placement:
         config: dict[str, Any],
         weights: _core.WeightStore,
         activation_bits: int,
+        kv_bits: int,
         valid_vocab_size: int = 0,
         context_length: int = 2,
     ) -> _core.Model:
@@ -71,6 +72,7 @@ class Placement:
                 threads=self.threads,
                 spec=self.spec.values(),
                 activation_bits=activation_bits,
+                kv_bits=kv_bits,
                 valid_vocab_size=valid_vocab_size,
                 budget=budget,
                 plans=plans,
@@ -97,13 +99,14 @@ def with_tile_size(
     weights: _core.WeightStore,
     placement: Placement,
     activation_bits: int,
+    kv_bits: int,
 ) -> Checkpoint:
     """The checkpoint with tiles of another side. ValueError for a side that its patches and projector do not divide."""
     config = checkpoint.parsed_config
     shuffle = config.tiling.pixel_shuffle
     unit = max(vision.patch_size for vision in config.vision_configs.values()) * shuffle
     if tile_size == "auto":
-        model = placement.model(checkpoint.config, weights, activation_bits)
+        model = placement.model(checkpoint.config, weights, activation_bits, kv_bits)
         tile_size = best_tile_size(model, config.default_branch, placement, [side for side in TILE_SIDES if side % unit == 0])
     if isinstance(tile_size, bool) or not isinstance(tile_size, int) or tile_size < unit or tile_size % unit or tile_size > 8192:
         raise ValueError(f"tile_size is {tile_size!r}: expected auto or a multiple of {unit} from {unit} to 8192")

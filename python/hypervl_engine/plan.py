@@ -25,6 +25,7 @@ DEFAULT_TEXT_TOKENS = 32
 _FORMAT = "hypervl-engine plan"
 _REQUEST = {
     "width": int, "height": int, "scale": (int, float), "branch": str, "text_tokens": int, "context_length": int, "activation_bits": int,
+    "kv_bits": int,
 }  # fmt: skip
 _FILE = {
     "format": str, "engine_version": str, "plan_version": int, "checkpoint": str, "request": dict, "spec": dict, "budget": int,
@@ -193,7 +194,8 @@ class Plan:
         file = PlanFile.read(path)
         file.check_model(engine.model)
         request = file.request
-        for name, mine in (("context_length", engine.context_length), ("activation_bits", engine.activation_bits)):
+        for name in ("context_length", "activation_bits", "kv_bits"):
+            mine = getattr(engine, name)
             if request[name] != mine:
                 raise ValueError(f"{path}: made for a {name} of {request[name]}, the engine has {mine}: plan again")
         try:
@@ -238,7 +240,7 @@ def plan_engine(
     size = parse_bytes(budget, "budget") if budget is not None else engine.budget if own else spec.budget
     request = {
         "width": layout.width, "height": layout.height, "scale": float(scale), "branch": branch, "text_tokens": text_tokens,
-        "context_length": engine.context_length, "activation_bits": engine.activation_bits,
+        "context_length": engine.context_length, "activation_bits": engine.activation_bits, "kv_bits": engine.kv_bits,
     }  # fmt: skip
     values = spec.values()
     stages = tuple(

@@ -23,7 +23,7 @@ PROMPT = 640
 CONTEXT = 1024
 VIT_SIDE = 512  # pixels: 1024 patches of 16 x 16
 SHOWN = (
-    "contexts", "clock_hz", "macs_w4a16", "macs_w8a16", "scales", "unpack_w4", "unpack_w8", "macs_attention", "exps_attention",
+    "contexts", "clock_hz", "macs_w4a16", "macs_w8a16", "scales", "unpack_w4", "unpack_w8", "macs_attention_a16", "exps_attention",
     "transfer_bytes_per_s", "transfer_latency_s", "launch_s",
 )  # fmt: skip
 

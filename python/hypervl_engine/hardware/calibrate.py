@@ -149,16 +149,15 @@ def _linear(meter: _Meter) -> dict[str, float]:
 
 
 def _attention(meter: _Meter) -> dict[str, float]:
-    """Tiles (float32 keys, every key seen) and language model (float16, causal), wide and narrow heads."""
+    """Tiles (every key seen) and language model (causal), wide and narrow heads, 16-bit K/V, 8-bit K/V with either activations."""
     amounts, cycles = [], []
-    for rows, heads, kv_heads, head_dim, keys, causal in (
-        (192, 4, 4, 80, 192, 0), (320, 4, 4, 32, 320, 0), (96, 8, 4, 112, 96, 1), (96, 8, 4, 112, 700, 1), (1, 32, 16, 112, 900, 1)
-    ):  # fmt: skip
+    shapes = ((192, 4, 4, 80, 192, 0), (320, 4, 4, 32, 320, 0), (96, 8, 4, 112, 96, 1), (96, 8, 4, 112, 700, 1), (1, 32, 16, 112, 900, 1))
+    for (rows, heads, kv_heads, head_dim, keys, causal), (bits, activation_bits) in itertools.product(shapes, ((16, 16), (8, 16), (8, 8))):
         numbers = {"rows": rows, "heads": heads * meter.threads, "kv_heads": kv_heads * meter.threads, "head_dim": head_dim, "keys": keys}
-        cycles.append(meter.cycles("attention", causal=causal, bits=16 if causal else 32, **numbers))
+        cycles.append(meter.cycles("attention", causal=causal, bits=bits, activation_bits=activation_bits, **numbers))
         seen = rows * keys + causal * rows * (min(32, 2 * rows) - (rows - 1) / 2)  # pairs that are computed: visible_pairs in cost.cc
         pairs = seen * heads * meter.threads
-        amounts.append({"macs_attention": 2 * head_dim * pairs, "exps_attention": pairs})
+        amounts.append({f"macs_attention_a{activation_bits}": 2 * head_dim * pairs, "exps_attention": pairs})
     return fit_rates(amounts, cycles)
 
 
@@ -210,7 +209,7 @@ def _elementwise(meter: _Meter) -> dict[str, float]:
         "activation": between(*(rate(rows * 3584, "activation", rows=rows, cols=3584, function=f) for f in (0, 1))),
         "silu_mul": rate(rows * 4608, "silu_mul", rows=rows, cols=4608),
         "rope": between(rope(12, 96), rope(20, 32)),
-        "kv_store": between(kv_store(heads, 96, 16), kv_store(heads, 80, 32), kv_store(heads, 40, 16)),
+        "kv_store": between(kv_store(heads, 96, 16), kv_store(heads, 80, 8), kv_store(heads, 40, 16)),
         "embed": between(*(rows * 1536 / meter.cycles("embed", rows=rows, cols=1536, group_size=group) for group in (32, 128))),
         "patchify": side * side * 3 * 14 * 14 / meter.cycles("patchify", side=side, patch=14),
         "copy": rate(side * side * 896, "pixel_shuffle", side=side, cols=896),
