@@ -2,19 +2,19 @@
 //
 // Arithmetic for one query row and head, the same to the bit in every variant, over chunks of kAttentionChunk = 256 keys by absolute
 // position, whether the keys come in one call or in parts. Formats, by bits of the cache and of the activations:
-//            q limit  K, V limit  p limit  dims of a QK run  keys of a PV run
-//   16, any     4095        8191     4095                64                64
-//    8, 16     32767         127    32767               all               256
-//    8,  8       127         127      255               all               256
-// A run's dot is exact in int32 (64 * 4095 * 8191 < 2^31); runs are converted to float32 one by one.
+//            q limit  K, V limit  w limit  dims of a run
+//   16, any     8191        8191     8191             32
+//    8, 16     32767         127    32767            all
+//    8,  8       127         127      255            all
+// Dots of such runs, and of runs of kAttentionRun = 32 keys, are exact in int32 (32 * 8191 * 8191 < 2^31).
 //   s_q, qi = the row as integers of one scale (the rule of kernels/kv_store, with the limit for q)
-//   t[k]  = sum of float(dot of qi and K[k]) over the runs in order          keys the row may not see: left out
+//   t[k]  = sum of float(dot of qi and K[k]) over the runs of dims in order          keys the row may not see: left out
 //   s[k]  = (t[k] * (s_q * scale)) * s_K[k]
 //   m'    = max(m, max of the chunk);  c = exp(m - m') (0 for the first chunk)
 //   p[k]  = exp(s[k] - m')
 //   l     = fma(l, c, sum p)         sum over 16 virtual lanes (key mod 16), merged 8, 4, 2, 1 as in kernels/norm
-//   w[k]  = p[k] * s_V[k];  s_w, wi = w of the chunk's keys as integers of one scale, by the same rule with the limit for p
-//   o[d]  = o[d] * c, then over the chunk's runs in order  o[d] = fma(float(dot of wi and V[.][d]), s_w, o[d])
+//   w[k]  = p[k] * s_V[k];  s_w, wi = w of a run of keys as integers of one scale, by the same rule with the limit for w
+//   o[d]  = o[d] * c, then over the chunk's runs of keys in order  o[d] = fma(float(dot of wi and V[.][d]), s_w, o[d])
 // and at the end out[d] = fma(o[d], 1 / l, +0). exp is ours (kernels/common/math.h).
 #pragma once
 
@@ -25,6 +25,7 @@
 namespace hvl {
 
 inline constexpr int32_t kAttentionChunk = 256;
+inline constexpr int32_t kAttentionRun = 32;          // keys whose weights share a scale: few, because one large weight makes it coarse for all
 inline constexpr int32_t kAttentionQueryBlock = 16;   // query rows a work unit
 inline constexpr int32_t kAttentionMaxHeadDim = 512;  // up to where the dots of all d fit int32
 

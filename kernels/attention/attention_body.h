@@ -29,11 +29,11 @@ enum class Dots {
 constexpr int lane_values(Dots dots) { return dots == Dots::kWords ? 2 : 4; }  // of K or V
 constexpr int value_bytes(Dots dots) { return dots == Dots::kBytes ? 1 : 2; }  // of q and p
 constexpr int step_bytes(Dots dots) { return lane_values(dots) * value_bytes(dots); }  // of q or p that meet a vector
-constexpr int run_dims(Dots dots) { return dots == Dots::kWords ? 64 : kAttentionMaxHeadDim; }
-constexpr int run_keys(Dots dots) { return dots == Dots::kWords ? 64 : kAttentionChunk; }
+constexpr int run_dims(Dots dots) { return dots == Dots::kWords ? 32 : kAttentionMaxHeadDim; }
 
 inline constexpr int kRowGroup = vec::kRows;
-inline constexpr int kSlice = 64;  // keys of K worked on at a time
+inline constexpr int kSlice = 64;  // keys worked on at a time
+inline constexpr int kRuns = kAttentionChunk / kAttentionRun;
 inline constexpr int64_t kScoreBytes = kAttentionChunk * int64_t{sizeof(float)};  // of a row
 
 // The query rows that are worked on together. What is large lies in the caller's scratch.
@@ -45,7 +45,7 @@ struct AttentionBlock {
   int32_t visible[kAttentionQueryBlock];      // keys 0 .. visible - 1, counted from key_begin; none: 0 or less
   int32_t start[kAttentionQueryBlock];        // what a byte dot of q and K starts at
   float score_scale[kAttentionQueryBlock];    // s_q * scale
-  float weight_scale[kAttentionQueryBlock];   // s_w of the chunk
+  float weight_scale[kAttentionQueryBlock][kRuns];  // s_w
   alignas(64) float maximum[kAttentionQueryBlock];
   alignas(64) float sum[kAttentionQueryBlock];
   alignas(64) float correction[kAttentionQueryBlock];
@@ -121,33 +121,35 @@ HVL_UNROLL
   }
 }
 
-// o[r][16 w + lane] = fma(dot of the weights of `blocks` blocks of keys and their values, scale[r], o[r][16 w + lane]).
-// v: at the first vector of d, step: bytes from one lane_values keys to the next.
+// o[r][16 w + lane] = fma(dot of the weights of a run and its values, scale[r][run], o[r][16 w + lane]) over the runs of `blocks` blocks of
+// keys. v: at the first vector of d, step: bytes from one lane_values keys to the next.
 template <Dots kDots, int R, int W>
 static __attribute__((noinline)) void pv_block(const uint8_t* p, const uint8_t* v, int64_t block_bytes, int64_t step, int blocks,
                                                const float* scale, float* o, int64_t o_stride) {
-  constexpr int kSteps = kKvKeyBlock / lane_values(kDots);
-  Ints acc[R][W];
+  constexpr int kSteps = kKvKeyBlock / lane_values(kDots), kRunBlocks = kAttentionRun / kKvKeyBlock;
+  for (; blocks > 0; blocks -= kRunBlocks, ++scale) {
+    Ints acc[R][W];
 HVL_UNROLL
-  for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < R; ++r) {
 HVL_UNROLL
-    for (int w = 0; w < W; ++w) acc[r][w] = vec::ints_zero();
-  }
-  for (int block = 0; block < blocks; ++block, v += block_bytes, p += kSteps * step_bytes(kDots)) {
-    for (int i = 0; i < kSteps; ++i) {
-      Ints value[W];
-HVL_UNROLL
-      for (int w = 0; w < W; ++w) value[w] = vec::ints_load(v + i * step + w * 64);
-      add_dots<kDots, true, R, W>(p + i * step_bytes(kDots), kScoreBytes, value, acc);
+      for (int w = 0; w < W; ++w) acc[r][w] = vec::ints_zero();
     }
-  }
+    for (int block = 0; block < at_most(blocks, kRunBlocks); ++block, v += block_bytes, p += kSteps * step_bytes(kDots)) {
+      for (int i = 0; i < kSteps; ++i) {
+        Ints value[W];
 HVL_UNROLL
-  for (int r = 0; r < R; ++r) {
-    const Vec16 factor = vec::set1(scale[r]);
+        for (int w = 0; w < W; ++w) value[w] = vec::ints_load(v + i * step + w * 64);
+        add_dots<kDots, true, R, W>(p + i * step_bytes(kDots), kScoreBytes, value, acc);
+      }
+    }
 HVL_UNROLL
-    for (int w = 0; w < W; ++w) {
-      float* at = o + r * o_stride + 16 * w;
-      vec::store(at, vec::fma(vec::to_float(acc[r][w]), factor, vec::load(at)));
+    for (int r = 0; r < R; ++r) {
+      const Vec16 factor = vec::set1(scale[r * kRuns]);
+HVL_UNROLL
+      for (int w = 0; w < W; ++w) {
+        float* at = o + r * o_stride + 16 * w;
+        vec::store(at, vec::fma(vec::to_float(acc[r][w]), factor, vec::load(at)));
+      }
     }
   }
 }
@@ -172,13 +174,14 @@ HVL_VEC void qk_vectors(const AttentionBlock& block, int first, const uint8_t* k
   }
 }
 
-// The same rows and the chunk's `blocks` key blocks from `base` on, over all of d.
+// The same rows and blocks (from the start of a run on), over all of d.
 template <Dots kDots, int R, int W>
 HVL_VEC void pv_vectors(const AttentionBlock& block, int first, const uint8_t* v, int64_t block_bytes, int32_t padded, int base, int blocks,
                         int32_t d) {
   const uint8_t* p = reinterpret_cast<const uint8_t*>(block.scores) + first * kScoreBytes + base * value_bytes(kDots);
+  const float* scale = block.weight_scale[first] + base / kAttentionRun;
   for (; padded - d >= 16 * W; d += 16 * W) {
-    pv_block<kDots, R, W>(p, v + d * 4, block_bytes, int64_t{padded} * 4, blocks, block.weight_scale + first, block.o + first * padded + d, padded);
+    pv_block<kDots, R, W>(p, v + d * 4, block_bytes, int64_t{padded} * 4, blocks, scale, block.o + first * padded + d, padded);
   }
   if constexpr (W > 1) {
     if (d < padded) pv_vectors<kDots, R, W / 2>(block, first, v, block_bytes, padded, base, blocks, d);
@@ -253,23 +256,33 @@ HVL_VEC Vec16 exp_below_zero(Vec16 x) {
 // Scores of one row to integer weights, zeros up to key `end`; returns the sum of the unrounded p.
 template <Dots kDots>
 HVL_VEC float weigh_row(AttentionBlock& block, int r, const KvSide& v, int32_t start, int n, int end, float limit) {
+  constexpr int kVectors = kAttentionRun / 16;
   float* s = block.scores + r * kAttentionChunk;
+  uint8_t* out = reinterpret_cast<uint8_t*>(s);  // integers are shorter: they never overtake what is still to be read
   const Vec16 most = vec::set1(block.maximum[r]);
   Vec16 sum = vec::zero();
-  Ints top = vec::ints_zero();
-  for (int key = 0; key < n; key += 16) {
-    Vec16 p = exp_below_zero(vec::sub(vec::load(s + key), most));
-    if (n - key < 16) p = vec::first_n(p, n - key, vec::zero());
-    sum = vec::add(sum, p);
-    const Vec16 w = vec::mul(p, vec::load(v.scales(start + key)));
-    top = vec::ints_max(top, vec::float_bits(w));  // not negative. A NaN of V has no sign; one of p makes the sum NaN
-    vec::store(s + key, w);
+  for (int run = 0; run < end; run += kAttentionRun) {
+    Vec16 w[kVectors];
+    Ints top = vec::ints_zero();
+HVL_UNROLL
+    for (int i = 0; i < kVectors; ++i) {
+      const int key = run + 16 * i, left = n - key;
+      w[i] = vec::zero();
+      if (left <= 0) continue;
+      Vec16 p = exp_below_zero(vec::sub(vec::load(s + key), most));
+      w[i] = vec::mul(p, vec::load(v.scales(start + key)));
+      if (left < 16) {
+        p = vec::first_n(p, left, vec::zero());
+        w[i] = vec::first_n(w[i], left, vec::zero());
+      }
+      sum = vec::add(sum, p);
+      top = vec::ints_max(top, vec::float_bits(w[i]));  // not negative. A NaN of V has no sign; one of p makes the sum NaN
+    }
+    const RowScale scale = row_scale(vec::ints_merge_max(top), limit);
+    block.weight_scale[r][run / kAttentionRun] = scale.scale;
+HVL_UNROLL
+    for (int i = 0; i < kVectors; ++i) store_integers<kDots>(out + (run + 16 * i) * value_bytes(kDots), to_row_scale(w[i], scale));
   }
-  const RowScale scale = row_scale(vec::ints_merge_max(top), limit);
-  block.weight_scale[r] = scale.scale;
-  uint8_t* out = reinterpret_cast<uint8_t*>(s);  // integers are shorter: they never overtake what is still to be read
-  for (int key = 0; key < n; key += 16) store_integers<kDots>(out + key * value_bytes(kDots), to_row_scale(vec::load(s + key), scale));
-  for (int key = key_blocks(n) * 16; key < end; key += 16) store_integers<kDots>(out + key * value_bytes(kDots), vec::ints_zero());
   return vec::merge_add(sum);
 }
 
@@ -346,7 +359,7 @@ HVL_VEC void finish_block(const AttentionBlock& block, int32_t head_dim, bool la
 }
 
 struct Limits {
-  float q, p;
+  float q, w;
 };
 
 template <Dots kDots>
@@ -365,11 +378,11 @@ HVL_VEC void attend(const AttentionArgs& args, AttentionBlock& block, int32_t kv
         qk_group<kDots, kRowGroup>(block, first, rows, k.values(chunk + base), k.block_bytes, head_dim, base, blocks);
       }
     }
-    softmax_chunk<kDots>(block, k, v, chunk, args.first && chunk == 0, limits.p, padded);
-    for (int base = 0; base < at_most(keys - chunk, kAttentionChunk); base += run_keys(kDots)) {
+    softmax_chunk<kDots>(block, k, v, chunk, args.first && chunk == 0, limits.w, padded);
+    for (int base = 0; base < at_most(keys - chunk, kAttentionChunk); base += kSlice) {
       for (int first = 0; first < block.rows; first += kRowGroup) {
         const int rows = at_most(kRowGroup, block.rows - first);
-        const int blocks = key_blocks(most_keys(block, first, rows, chunk + base, run_keys(kDots)));
+        const int blocks = key_blocks(most_keys(block, first, rows, chunk + base, kSlice));
         pv_group<kDots, kRowGroup>(block, first, rows, v.values(chunk + base), v.block_bytes, padded, base, blocks);
       }
     }
@@ -409,7 +422,7 @@ HVL_VEC void attention_body(const AttentionArgs& args, int32_t begin, int32_t en
       ++unit;
     } while (unit < end && unit / blocks / heads_per_kv == kv_head);
     if (args.cache.bits == 16) {
-      attend<Dots::kWords>(args, block, kv_head, {4095, 4095});
+      attend<Dots::kWords>(args, block, kv_head, {8191, 8191});
     } else if (args.activation_bits == 16) {
       attend<Dots::kWide>(args, block, kv_head, {32767, 32767});
     } else {

@@ -14,14 +14,9 @@ from hypothesis import strategies as st
 from kernels.kv_store.kv_oracle import FORMATS, LIMITS, heads_first, padded, rounded, to_integers
 
 VARIANTS = _testing.available_variants()
-CHUNK = 256
-# attention.h's table: (bits of the cache, of the activations) -> limits of q and p, dims and keys of a run.
-ARITHMETIC = {
-    (16, 16): (4095, 4095, 64, 64),
-    (16, 8): (4095, 4095, 64, 64),
-    (8, 16): (32767, 32767, 512, 256),
-    (8, 8): (127, 255, 512, 256),
-}
+CHUNK, RUN = 256, 32
+# attention.h's table: (bits of the cache, of the activations) -> limits of q and w, dims of a run.
+ARITHMETIC = {(16, 16): (8191, 8191, 32), (16, 8): (8191, 8191, 32), (8, 16): (32767, 32767, 512), (8, 8): (127, 255, 512)}
 
 
 @dataclass
@@ -163,7 +158,7 @@ class Case:
     def bound(self, operands: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
         """How far the kernel may be from `exact(of_rounded)`, element by element.
 
-        Weights w = p * s_V are off by half a step of their chunk's scale (and a rounding of float32), each times the integers of V. All
+        Weights w = p * s_V are off by half a step of their run's scale (and a rounding of float32), each times the integers of V. All
         else is float32: a score's rounding error shifts its weight by as much, relatively; sums over keys add theirs.
         """
         q, k, v = operands
@@ -175,8 +170,8 @@ class Case:
         p /= p.sum(axis=2, keepdims=True)
         w = p * scales[:, None, :]
         off = np.zeros_like(q)
-        for begin in range(0, self.keys, CHUNK):
-            part = slice(begin, begin + CHUNK)
+        for begin in range(0, self.keys, RUN):
+            part = slice(begin, begin + RUN)
             step = w[:, :, part].max(axis=2, initial=0) / limit
             off += (0.5 + limit * 2.0**-22) * step[..., None] * (self.mask()[None, :, part] @ integers[:, part])
         norms = np.linalg.norm(q, axis=2).max() * np.linalg.norm(k, axis=2).max()
@@ -379,7 +374,7 @@ def test_scores_and_weights_follow_the_contract(variant: str, bits: tuple[int, i
     """One chunk, recomputed in float32 in attention.h's order with the kernel's own exp (fma through float64)."""
     head_dim, keys = 72, 85
     case = Case(1, 1, head_dim, 1, keys, True, *bits)
-    q_limit, p_limit, dims, run = ARITHMETIC[bits]
+    q_limit, w_limit, dims = ARITHMETIC[bits]
 
     def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         return (a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)).astype(np.float32)
@@ -396,10 +391,10 @@ def test_scores_and_weights_follow_the_contract(variant: str, bits: tuple[int, i
         lanes[: len(part)] += part
     for width in (8, 4, 2, 1):
         lanes = lanes[:width] + lanes[width : 2 * width]
-    w, s_w = to_integers((p * s_v)[None], p_limit)
     o = np.zeros(head_dim, np.float32)
-    for begin in range(0, keys, run):
-        dot = w[0, begin : begin + run].astype(np.int64) @ v[begin : begin + run]
+    for begin in range(0, keys, RUN):
+        w, s_w = to_integers((p * s_v)[None, begin : begin + RUN], w_limit)
+        dot = w[0].astype(np.int64) @ v[begin : begin + RUN]
         o = fma(dot.astype(np.float32), np.repeat(s_w, head_dim), o)
     assert padded(head_dim) == 80  # a whole register block of d and a narrow one
     assert same(case.run(variant)[0], o * (np.float32(1) / lanes))
@@ -410,7 +405,7 @@ def test_error_against_what_was_given(bits: tuple[int, int], most: float) -> Non
     """Relative error of the result, in units of what rounding q, K and V to halves would do; q and K of normal values, scores of some units.
 
     Steps: a half has 2^-11 of its value, an integer 1 / limit of its row's maximum, some 2.7 deviations. So 16-bit K/V and the 13 bits of q
-    and p are within about a half's; 127 levels are 8191 / 127 = 64 times as coarse in K and V, of which half or so shows.
+    and w are within about a half's; 127 levels are 8191 / 127 = 64 times as coarse in K and V, of which half or so shows.
     """
     case = Case(4, 2, 64, 64, 512, False, *bits, seed=3, size=2.0)
     exact = case.exact(case.of_given())
