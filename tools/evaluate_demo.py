@@ -3,7 +3,7 @@
     python tools/evaluate_demo.py --count 1000 --out docs/demo_accuracy.md
 
 Every picture is asked its first question; an answer is right when it equals the expected one exactly. Resumable: answers are kept
-in a JSON-lines file (--state), one line a picture, and are not asked for again.
+in a JSON-lines file (--state; another one for other bits), one line a picture, and are not asked for again.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=1000, help="pictures (default 1000)")
     parser.add_argument("--model", metavar="FOLDER", help="another checkpoint than the bundled one")
+    parser.add_argument("--activation-bits", type=int, choices=(8, 16), default=16)
+    parser.add_argument("--kv-bits", type=int, choices=(8, 16), default=16)
     parser.add_argument("--state", type=Path, default=Path("build/evaluate_demo.jsonl"), help="answers so far")
     parser.add_argument("--out", type=Path, help="Markdown file to write the tables to as well")
     options = parser.parse_args()
@@ -86,7 +88,7 @@ def main() -> None:
     options.state.parent.mkdir(parents=True, exist_ok=True)
     done = [json.loads(line) for line in options.state.read_text().splitlines()] if options.state.exists() else []
     known = {line["seed"] for line in done}
-    engine = hypervl_engine.load(options.model)
+    engine = hypervl_engine.load(options.model, activation_bits=options.activation_bits, kv_bits=options.kv_bits)
     seeds = range(FIRST_SEED, FIRST_SEED + options.count)
     with options.state.open("a") as state:
         for seed in tqdm([s for s in seeds if s not in known], desc="pictures"):

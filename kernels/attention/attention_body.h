@@ -188,14 +188,17 @@ HVL_VEC void pv_vectors(const AttentionBlock& block, int first, const uint8_t* v
   }
 }
 
+// Vectors of d a register block takes for so many rows. Of keys there are at most a slice's.
 constexpr int wide_for(Dots dots, int rows) { return rows <= 2 && dots != Dots::kWide ? vec::kWideFewRows : vec::kWide; }
+constexpr int wide_keys(Dots dots, int rows) { return wide_for(dots, rows) < kSlice / 16 ? wide_for(dots, rows) : kSlice / 16; }
+static_assert(kAttentionQueryBlock % 16 == 0 && kSlice % kAttentionRun == 0);
 
 // From a group's number of rows (1 .. R) to the code for that number.
 template <Dots kDots, int R>
 HVL_VEC void qk_group(const AttentionBlock& block, int first, int rows, const uint8_t* k, int64_t block_bytes, int32_t head_dim, int base,
                       int blocks) {
   if (rows == R) {
-    qk_vectors<kDots, R, wide_for(kDots, R)>(block, first, k, block_bytes, head_dim, base, blocks);
+    qk_vectors<kDots, R, wide_keys(kDots, R)>(block, first, k, block_bytes, head_dim, base, blocks);
   } else if constexpr (R > 1) {
     qk_group<kDots, R - 1>(block, first, rows, k, block_bytes, head_dim, base, blocks);
   }
