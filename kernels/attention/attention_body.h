@@ -14,6 +14,14 @@
 #include "kernels/common/math.h"
 #include "kernels/common/row_scale.h"
 
+// gcc 12 merges the values an accumulator has before, in and after a loop into one variable and moves all of them in every step
+// (kernels/linear/avx512vnni.cc has the same).
+#if defined(__GNUC__) && !defined(__clang__)
+#define HVL_HOT_LOOP __attribute__((noinline, optimize("no-tree-coalesce-vars")))
+#else
+#define HVL_HOT_LOOP __attribute__((noinline))
+#endif
+
 namespace hvl {
 namespace {
 
@@ -91,8 +99,8 @@ HVL_UNROLL
 
 // scores[r][16 w + lane] = dot (added to what is there, after the first run) of `steps` vectors of q[r] and of key block w.
 template <Dots kDots, int R, int W>
-static __attribute__((noinline)) void qk_block(const uint8_t* q, int64_t q_stride, const int32_t* start, const uint8_t* k, int64_t block_bytes,
-                                               int32_t steps, bool first_run, float* scores) {
+HVL_HOT_LOOP static void qk_block(const uint8_t* q, int64_t q_stride, const int32_t* start, const uint8_t* k, int64_t block_bytes, int32_t steps,
+                                  bool first_run, float* scores) {
   const Ints flip = vec::ints_set1(static_cast<int32_t>(0x80808080u));
   Ints acc[R][W];
 HVL_UNROLL
@@ -124,8 +132,8 @@ HVL_UNROLL
 // o[r][16 w + lane] = fma(dot of the weights of a run and its values, scale[r][run], o[r][16 w + lane]) over the runs of `blocks` blocks of
 // keys. v: at the first vector of d, step: bytes from one lane_values keys to the next.
 template <Dots kDots, int R, int W>
-static __attribute__((noinline)) void pv_block(const uint8_t* p, const uint8_t* v, int64_t block_bytes, int64_t step, int blocks,
-                                               const float* scale, float* o, int64_t o_stride) {
+HVL_HOT_LOOP static void pv_block(const uint8_t* p, const uint8_t* v, int64_t block_bytes, int64_t step, int blocks, const float* scale, float* o,
+                                  int64_t o_stride) {
   constexpr int kSteps = kKvKeyBlock / lane_values(kDots), kRunBlocks = kAttentionRun / kKvKeyBlock;
   for (; blocks > 0; blocks -= kRunBlocks, ++scale) {
     Ints acc[R][W];

@@ -6,6 +6,7 @@
 
 // g++ 12's own headers leave the pass-through operand of unmasked intrinsics undefined, and it warns of that wherever they are inlined.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 
 #define HVL_VEC static inline __attribute__((always_inline))
 
