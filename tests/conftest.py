@@ -172,7 +172,7 @@ class ScriptedEngine(Engine):
 
     def __init__(self, tokenizer: Tokenizer, config, context_length: int) -> None:
         checkpoint = SimpleNamespace(parsed_config=config, folder=Path("scripted"), generation_config={})
-        super().__init__(checkpoint, ScriptedModel(config.image_token_id), tokenizer, context_length, 16, default_cpu_spec(1))
+        super().__init__(checkpoint, ScriptedModel(config.image_token_id), tokenizer, context_length, 16, 16, default_cpu_spec(1))
         self.script: list[int] = []
         self.seeds: list[int] = []
         self.sessions: list[ScriptedSession] = []

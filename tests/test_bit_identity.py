@@ -20,7 +20,8 @@ import hashlib, sys
 import numpy as np
 from hypervl_engine.engine import load
 
-engine = load(sys.argv[1], threads=int(sys.argv[2]), context_length=1024, activation_bits=int(sys.argv[3]), kv_bits=int(sys.argv[4]), progress=False)
+threads, activation_bits, kv_bits = map(int, sys.argv[2:])
+engine = load(sys.argv[1], threads=threads, context_length=1024, activation_bits=activation_bits, kv_bits=kv_bits, progress=False)
 session = engine.new_session()
 digest = hashlib.sha256()
 rgb = np.random.default_rng(3).integers(0, 256, (150, 211, 3)).astype(np.uint8)

@@ -77,7 +77,7 @@ def picture(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
-def smallest(model: str, spec: HardwareSpec, bits: int, kv_bits: int) -> int:
+def smallest(model: str, spec: HardwareSpec, bits: int, kv_bits: int = 16) -> int:
     """The least budget for every Program of full tiles and of the text model."""
     engine = load(folder(model), threads=1, activation_bits=bits, kv_bits=kv_bits, context_length=CONTEXT, progress=False)
     side = engine.config.tiling.tile_size
@@ -86,7 +86,7 @@ def smallest(model: str, spec: HardwareSpec, bits: int, kv_bits: int) -> int:
 
 
 @functools.cache
-def reference(model: str, size: tuple[int, int], scale: float, branch: str, bits: int, kv_bits: int) -> str:
+def reference(model: str, size: tuple[int, int], scale: float, branch: str, bits: int, kv_bits: int = 16) -> str:
     engine = load(
         folder(model), threads=1, activation_bits=bits, kv_bits=kv_bits, context_length=CONTEXT, vtcm="64MiB", progress=False
     )  # fmt: skip
@@ -110,7 +110,8 @@ def test_results_do_not_depend_on_budget_machine_or_transfers(data: st.DataObjec
     spec = spec_of(data.draw(st.sampled_from(["cpu", "cpu-staged", "cpu-staged", "hexagon-v68", "hexagon-v79"])), threads)
     budget = int(smallest(model, spec, bits, kv_bits) * data.draw(st.sampled_from([1.0, 1.0, 1.3, 2.0, 5.0, 20.0])))
     engine = load(
-        folder(model), threads=threads, activation_bits=bits, kv_bits=kv_bits, context_length=CONTEXT, spec=spec, vtcm=budget, progress=False
+        folder(model), threads=threads, activation_bits=bits, kv_bits=kv_bits, context_length=CONTEXT, spec=spec, vtcm=budget,
+        progress=False,
     )  # fmt: skip
     got = digest(engine, picture(*size), scale, branch, data.draw(st.booleans()), protect=spec.staged and data.draw(st.booleans()))
     assert got == reference(model, size, scale, branch, bits, kv_bits)

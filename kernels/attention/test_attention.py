@@ -379,7 +379,8 @@ def test_scores_and_weights_follow_the_contract(variant: str, bits: tuple[int, i
     def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         return (a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)).astype(np.float32)
 
-    (q, s_q), (k, s_k), (v, s_v) = (to_integers(x, limit) for x, limit in ((case.q, q_limit), (case.k, LIMITS[bits[0]]), (case.v, LIMITS[bits[0]])))
+    q, s_q = to_integers(case.q, q_limit)
+    (k, s_k), (v, s_v) = (to_integers(x, LIMITS[bits[0]]) for x in (case.k, case.v))
     t = np.zeros(keys, np.float32)
     for d in range(0, head_dim, dims):
         t += (k[:, d : d + dims].astype(np.int64) @ q[0, d : d + dims]).astype(np.float32)
@@ -402,7 +403,7 @@ def test_scores_and_weights_follow_the_contract(variant: str, bits: tuple[int, i
 
 @pytest.mark.parametrize(("bits", "most"), [((16, 16), 1.0), ((8, 16), 30.0), ((8, 8), 45.0)])
 def test_error_against_what_was_given(bits: tuple[int, int], most: float) -> None:
-    """Relative error of the result, in units of what rounding q, K and V to halves would do; q and K of normal values, scores of some units.
+    """Relative error of the result, in units of what rounding q, K and V to halves would do; all normal, scores of some units.
 
     Steps: a half has 2^-11 of its value, an integer 1 / limit of its row's maximum, some 2.7 deviations. So 16-bit K/V and the 13 bits of q
     and w are within about a half's; 127 levels are 8191 / 127 = 64 times as coarse in K and V, of which half or so shows.

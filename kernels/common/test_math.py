@@ -83,6 +83,6 @@ def test_variants_agree_to_the_bit(variant: str, function: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_byte_dots_do_not_saturate(variant: str) -> None:
     rng = np.random.default_rng(2)
-    pairs = np.concatenate([rng.integers(0, 256, (1000, 4)), [[255, 255, 255, 255], [127, 127, 127, 127], [128, 128, 128, 128]]]).astype(np.uint8)
+    pairs = np.concatenate([rng.integers(0, 256, (1000, 4)), np.repeat([[255], [127], [128]], 4, axis=1)]).astype(np.uint8)
     y = _testing.math(variant, "dot_bytes", pairs.view(np.float32).ravel())
     assert np.array_equal(y, (pairs.astype(np.int64) * pairs.view(np.int8)).sum(axis=1))

@@ -34,7 +34,7 @@ def rounded(x: np.ndarray, heads: int, bits: int) -> np.ndarray:
 
 
 def side(values: np.ndarray, scales: np.ndarray, bits: int, keys_in_lanes: bool) -> np.ndarray:
-    """Integers (heads, capacity, padded head_dim), scales (heads, capacity) -> K (keys_in_lanes) or V as bytes (heads, blocks, block bytes)."""
+    """Integers (heads, capacity, padded head_dim), scales (heads, capacity) -> K (keys_in_lanes) or V, bytes (heads, blocks, n)."""
     heads, capacity, wide = values.shape
     blocks, lane = capacity // 16, 32 // bits
     if keys_in_lanes:
