@@ -151,8 +151,17 @@ def test_any_shape(
 @all_formats
 def test_every_tile_height(x_bits: int, bits: int, group_size: int, scale_bits: int) -> None:
     rng = np.random.default_rng(1)
-    for tokens in (*range(1, 14), 17, 23):
+    for tokens in (*range(1, 14), 17, 23, 25):
         check(make_case(rng, tokens, 70, 3 * group_size - 5, x_bits, bits, group_size, scale_bits), (1,))
+
+
+@pytest.mark.parametrize(("x_bits", "bits"), [(16, 4), (8, 4), (16, 8), (8, 8)])
+@pytest.mark.parametrize(("rows", "cols", "group_size"), [(70, 5000, 128), (40, 1700, 32), (1150, 96, 32), (100, 17000, 128)])
+def test_more_than_a_cache_holds(x_bits: int, bits: int, rows: int, cols: int, group_size: int) -> None:
+    """Long rows are taken in parts, and many or large row blocks in sets."""
+    rng = np.random.default_rng(5)
+    for tokens in (1, 7, 13):
+        check(make_case(rng, tokens, rows, cols, x_bits, bits, group_size, 16, bias=True, residual=True), (1, 3), in_place=True)
 
 
 @all_formats

@@ -2,7 +2,7 @@
 
 namespace hvl {
 
-void quantize_reference(const QuantizeArgs& args, int32_t begin, int32_t end) noexcept { quantize_rows(args, begin, end); }
+void quantize_reference(const QuantizeArgs& args, int32_t begin, int32_t end) noexcept { quantize_rows<PlainGroup>(args, begin, end); }
 
 void quantize_i16_reference(const QuantizeI16Args& args, int32_t begin, int32_t end) noexcept { quantize_rows_i16(args, begin, end); }
 
