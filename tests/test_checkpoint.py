@@ -389,6 +389,43 @@ def test_bfloat16_scales_keep_their_value(copy: Path) -> None:
     assert set(np.unique(weights)) <= {np.float32(q) * scale for q in range(-8, 8)}
 
 
+def test_zero_points_are_compressed_tensors_zero_points(copy: Path) -> None:
+    import torch
+    from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
+    from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+    from compressed_tensors.quantization import QuantizationConfig
+    from compressed_tensors.utils.match import match_name
+
+    config = json.loads((copy / "config.json").read_text())
+    for group in config["quantization_config"]["config_groups"].values():
+        group["weights"]["symmetric"] = False
+    (copy / "config.json").write_text(json.dumps(config))
+    linears = {n: s for n, s in expected_tensors(open_checkpoint(copy).parsed_config).items() if s.kind == "linear"}
+    rng = np.random.default_rng(0)
+
+    def add(tensors: dict[str, tuple[str, np.ndarray[Any, Any]]]) -> None:
+        for name, spec in linears.items():
+            high = 1 << (spec.bits - 1)
+            zero = rng.integers(-high, high, (spec.shape[0], spec.groups), np.int8)
+            tensors[name + "_zero_point"] = ("I32", pack_to_int32(torch.from_numpy(zero), spec.bits, packed_dim=0).numpy())
+
+    edit(copy, add)
+    store = open_checkpoint(copy).open_weights()
+    file = SafetensorsFile(copy / "model.safetensors")
+    groups = QuantizationConfig(**config["quantization_config"]).config_groups.values()
+    for name in linears:
+        module = name.removesuffix(".weight")
+        scheme = next(s for s in groups if any(match_name(module, t) for t in s.targets))
+        parts = ("packed", "scale", "shape", "zero_point")
+        stored = {f"weight_{part}": torch.from_numpy(file.array(f"{name}_{part}").copy()) for part in parts}
+        theirs = PackedQuantizationCompressor.decompress(stored, scheme)["weight"].numpy()
+        np.testing.assert_array_equal(store.dequantize(name), theirs)
+        assert store.info(name)["zero_points"]
+    edit(copy, lambda tensors: tensors.pop(Q_PROJ + "_zero_point") and None)
+    with pytest.raises(CheckpointError, match="q_proj.weight_zero_point"):
+        open_checkpoint(copy).open_weights()
+
+
 def test_a_truncated_source(copy: Path, tmp_path: Path) -> None:
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
@@ -447,6 +484,8 @@ def test_packer_wants_its_plan() -> None:
     ):
         with pytest.raises(ValueError):
             packer.write_linear("w", bad_words, bad_scales)
+    with pytest.raises(ValueError, match="without zero points"):
+        packer.write_linear("w", words, scales, np.zeros((40, 2), np.int8))
     packer.write_linear("w", words, scales)
     with pytest.raises(ValueError, match="already"):
         packer.write_linear("w", words, scales)

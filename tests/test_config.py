@@ -165,7 +165,6 @@ def quantization(**weights: Any) -> dict[str, Any]:
     [
         {"num_bits": 3},
         {"type": "float"},
-        {"symmetric": False},
         {"strategy": "tensor"},
         {"group_size": 48},
         {"group_size": None},

@@ -43,19 +43,29 @@ py::dtype numpy_dtype(const std::string& dtype) {
   return py::dtype(kNames.at(dtype));
 }
 
-void write_linear(WeightPacker& packer, const std::string& name, const py::array& words, const py::array& scales) {
+void write_linear(WeightPacker& packer, const std::string& name, const py::array& words, const py::array& scales,
+                  const std::optional<py::array>& zero_points) {
   const auto w = exact<int32_t>(words, "weight_packed", 2);
   const auto s = exact<float>(scales, "weight_scale", 2);
   const int64_t rows = packer.planned(name).shape[0];
   if (w.shape(0) != rows || s.shape(0) != rows || s.shape(1) > (1 << 28)) {
     fail(ErrorKind::kValue, name, ": expected ", rows, " rows, got ", w.shape(0), " of words and ", s.shape(0), " of scales");
   }
+  std::optional<Array<int8_t>> z;
+  if (zero_points) {
+    z = exact<int8_t>(*zero_points, "zero_points", 2);
+    if (z->shape(0) != s.shape(0) || z->shape(1) != s.shape(1)) {
+      fail(ErrorKind::kValue, name, ": expected zero points of the scales' shape, (", s.shape(0), ", ", s.shape(1), "), got (", z->shape(0),
+           ", ", z->shape(1), ")");
+    }
+  }
+  const int8_t* zeros_from = z ? z->data() : nullptr;
   const int32_t* from = w.data();
   const float* scales_from = s.data();
   const int64_t words_per_row = w.shape(1);
   const int32_t scale_cols = static_cast<int32_t>(s.shape(1));
   py::gil_scoped_release release;
-  packer.write_linear(name, from, words_per_row, scales_from, scale_cols);
+  packer.write_linear(name, from, words_per_row, scales_from, zeros_from, scale_cols);
 }
 
 void write_array(WeightPacker& packer, const std::string& name, const py::array& values) {
@@ -81,9 +91,10 @@ Array<float> dequantize(const WeightStore& store, const std::string& name) {
   py::gil_scoped_release release;
   std::vector<int8_t> q(static_cast<size_t>(w.cols));
   std::vector<float> scales(static_cast<size_t>(linear_groups(w)));
+  std::vector<int8_t> zero_points(scales.size());
   for (int32_t row = 0; row < w.rows; ++row, to += w.cols) {
-    unpack_row(w, row, q.data(), scales.data());
-    for (int32_t c = 0; c < w.cols; ++c) to[c] = static_cast<float>(q[c]) * scales[c / w.group_size];
+    unpack_row(w, row, q.data(), scales.data(), zero_points.data());
+    for (int32_t c = 0; c < w.cols; ++c) to[c] = static_cast<float>(q[c] - zero_points[c / w.group_size]) * scales[c / w.group_size];
   }
   return out;
 }
@@ -106,6 +117,7 @@ py::dict tensor_info(const WeightStore& store, const std::string& name) {
     info["bits"] = t.linear.bits;
     info["group_size"] = t.linear.group_size;
     info["scale_bits"] = t.linear.scale_bits;
+    info["zero_points"] = t.linear.zero_points != 0;
   }
   return info;
 }
@@ -161,10 +173,11 @@ void bind_weights(py::module_& m) {
            }),
            py::arg("path"), py::arg("fingerprint"), py::arg("config_json"))
       .def("plan_linear", &WeightPacker::plan_linear, py::arg("name"), py::arg("rows"), py::arg("cols"), py::arg("bits"),
-           py::arg("group_size"), py::arg("scale_bits"))
+           py::arg("group_size"), py::arg("scale_bits"), py::arg("zero_points") = false)
       .def("plan_array", &WeightPacker::plan_array, py::arg("name"), py::arg("dtype"), py::arg("shape"))
       .def("begin", &WeightPacker::begin, py::call_guard<py::gil_scoped_release>())
-      .def("write_linear", &write_linear, py::arg("name"), py::arg("weight_packed"), py::arg("weight_scale"))
+      .def("write_linear", &write_linear, py::arg("name"), py::arg("weight_packed"), py::arg("weight_scale"),
+           py::arg("zero_points") = py::none())
       .def("write_array", &write_array, py::arg("name"), py::arg("values"))
       .def("finish", &WeightPacker::finish, py::call_guard<py::gil_scoped_release>());
 

@@ -28,6 +28,7 @@ void check_linear(Section& s) {
     fail(ErrorKind::kCheckpoint, s.name, ": expected 4 or 8 bits, groups of 32, 64 or 128 and scales of 16 or 32 bits, got ", w.bits,
          ", ", w.group_size, " and ", w.scale_bits);
   }
+  if (w.zero_points != 0 && w.zero_points != 1) fail(ErrorKind::kCheckpoint, s.name, ": zero_points is ", w.zero_points, ", expected 0 or 1");
   w.rows = static_cast<int32_t>(s.shape[0]);
   w.cols = static_cast<int32_t>(s.shape[1]);
   s.bytes = linear_bytes(w);
@@ -89,6 +90,7 @@ SectionEntry entry_of(const Section& s, uint64_t checksum) {
     e.bits = static_cast<uint16_t>(s.linear.bits);
     e.group_size = static_cast<uint16_t>(s.linear.group_size);
     e.scale_bits = static_cast<uint16_t>(s.linear.scale_bits);
+    e.zero_points = static_cast<uint16_t>(s.linear.zero_points);
   }
   return e;
 }
@@ -100,7 +102,7 @@ Section section_of(const SectionEntry& e, std::string name) {
   for (uint32_t i = 0; i < e.rank; ++i) s.shape.push_back(static_cast<int64_t>(e.shape[i]));
   s.dtype.assign(e.dtype, strnlen(e.dtype, sizeof(e.dtype)));
   s.is_linear = s.dtype == "LIN";
-  if (s.is_linear) s.linear = {nullptr, 0, 0, e.bits, e.group_size, e.scale_bits};
+  if (s.is_linear) s.linear = {nullptr, 0, 0, e.bits, e.group_size, e.scale_bits, e.zero_points};
   check_section(s);
   return s;
 }

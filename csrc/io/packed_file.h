@@ -48,7 +48,8 @@ struct SectionEntry {
   uint16_t bits;        // linear only, else 0
   uint16_t group_size;
   uint16_t scale_bits;
-  uint16_t reserved[3];  // zero; makes the size a multiple of 8
+  uint16_t zero_points;  // 1: the weight has them
+  uint16_t reserved[2];  // zero; makes the size a multiple of 8
 };
 static_assert(sizeof(PackedHeader) == 72 && sizeof(SectionEntry) == 64);
 

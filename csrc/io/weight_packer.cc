@@ -30,11 +30,11 @@ void WeightPacker::add(Section section) {
 }
 
 void WeightPacker::plan_linear(const std::string& name, int64_t rows, int64_t cols, int32_t bits, int32_t group_size,
-                               int32_t scale_bits) {
+                               int32_t scale_bits, bool zero_points) {
   Section s;
   s.name = name;
   s.is_linear = true;
-  s.linear = {nullptr, 0, 0, bits, group_size, scale_bits};
+  s.linear = {nullptr, 0, 0, bits, group_size, scale_bits, zero_points};
   s.shape = {rows, cols};
   add(std::move(s));
 }
@@ -74,7 +74,7 @@ size_t WeightPacker::writable(const std::string& name, bool is_linear) const {
 }
 
 void WeightPacker::write_linear(const std::string& name, const int32_t* words, int64_t words_per_row, const float* scales,
-                                int32_t scale_cols) {
+                                const int8_t* zero_points, int32_t scale_cols) {
   const size_t i = writable(name, true);
   const Section& s = sections_[i];
   const LinearWeight& w = s.linear;
@@ -84,12 +84,16 @@ void WeightPacker::write_linear(const std::string& name, const int32_t* words, i
     fail(ErrorKind::kValue, name, ": expected ", need, " words and ", groups, " (or 1) scales a row, got ", words_per_row, " and ",
          scale_cols);
   }
+  if ((zero_points != nullptr) != (w.zero_points != 0)) {
+    fail(ErrorKind::kValue, name, " was planned ", w.zero_points ? "with" : "without", " zero points, and is written ",
+         w.zero_points ? "without" : "with");
+  }
   uint8_t* dst = memory_.data() + s.offset;
   std::atomic<bool> exact{true};
   // Starting a thread costs about as much as packing 100 KB.
   const size_t smallest = std::max<size_t>(1, (size_t(1) << 20) / linear_block_bytes(w));
   parallel_ranges(static_cast<size_t>(linear_row_blocks(w)), smallest, [&](size_t begin, size_t end) {
-    if (!pack_linear_words(words, words_per_row, scales, scale_cols, w, dst, static_cast<int32_t>(begin), static_cast<int32_t>(end))) {
+    if (!pack_linear_words(words, words_per_row, scales, zero_points, scale_cols, w, dst, static_cast<int32_t>(begin), static_cast<int32_t>(end))) {
       exact = false;
     }
   });

@@ -20,7 +20,8 @@ class WeightPacker {
   // path: a file that must not exist yet; empty: private memory.
   WeightPacker(std::string path, std::string fingerprint, std::string config_json);
 
-  void plan_linear(const std::string& name, int64_t rows, int64_t cols, int32_t bits, int32_t group_size, int32_t scale_bits);
+  void plan_linear(const std::string& name, int64_t rows, int64_t cols, int32_t bits, int32_t group_size, int32_t scale_bits,
+                   bool zero_points);
   void plan_array(const std::string& name, const std::string& dtype, const std::vector<int64_t>& shape);
 
   size_t begin();  // total bytes
@@ -30,6 +31,7 @@ class WeightPacker {
 
   void write_linear(const std::string& name, const int32_t* words,  // (rows, words_per_row): compressed-tensors' weight_packed
                     int64_t words_per_row, const float* scales,     // (rows, scale_cols)
+                    const int8_t* zero_points,                      // (rows, scale_cols), or null if planned without
                     int32_t scale_cols);
   void write_array(const std::string& name, const void* values, size_t bytes);
 

@@ -61,7 +61,7 @@ uint64_t program_hash(const Program& program) {
   }
   for (const std::string& name : program.weights) text(name);
   for (const WeightShape& w : program.shapes) {
-    numbers(std::array<int32_t, 5>{w.rows, w.cols, w.bits, w.group_size, w.scale_bits});
+    numbers(std::array<int32_t, 6>{w.rows, w.cols, w.bits, w.group_size, w.scale_bits, w.zero_points});
     number(uint64_t(w.bytes));
   }
   for (const StateShape& s : program.states) numbers(std::array<int32_t, 4>{s.kv_heads, s.head_dim, s.capacity, s.bits});

@@ -76,7 +76,7 @@ struct ProgramSection {
 
 // What the scheduler must know of a weight: a packed linear (kernels/linear), or a plain array (rows 0).
 struct WeightShape {
-  int32_t rows = 0, cols = 0, bits = 0, group_size = 0, scale_bits = 0;
+  int32_t rows = 0, cols = 0, bits = 0, group_size = 0, scale_bits = 0, zero_points = 0;
   size_t bytes = 0;
 };
 

@@ -13,7 +13,8 @@ std::vector<ResolvedWeight> resolve_weights(Program& program, const WeightResolv
   for (const std::string& name : program.weights) {
     const ResolvedWeight w = resolve(name);
     weights.push_back(w);
-    program.shapes.push_back({w.linear.rows, w.linear.cols, w.linear.bits, w.linear.group_size, w.linear.scale_bits, w.bytes});
+    const LinearWeight& l = w.linear;
+    program.shapes.push_back({l.rows, l.cols, l.bits, l.group_size, l.scale_bits, l.zero_points, w.bytes});
   }
   return weights;
 }

@@ -159,7 +159,7 @@ double ddr_bytes(const Program& program, const Plan& plan, const HardwareSpec& s
     if (op.kind == OpKind::kEmbed) {
       bytes += double(rows) * w.cols * w.bits / 8;
     } else if (op.kind == OpKind::kLinear && slot == 0) {
-      const LinearWeight packed{nullptr, w.rows, w.cols, w.bits, w.group_size, w.scale_bits};
+      const LinearWeight packed{nullptr, w.rows, w.cols, w.bits, w.group_size, w.scale_bits, w.zero_points};
       bytes += double(step.unit_end - step.unit_begin) * double(linear_block_bytes(packed));
     } else if (op.kind == OpKind::kLinear && slot == 2) {
       bytes += double(rows) * row_bytes(op.out);

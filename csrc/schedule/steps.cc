@@ -14,7 +14,7 @@ int32_t run_rows(const OpRows& rows, const RunScalars& run) { return rows.dynami
 
 // Packed bytes of one block of 32 outputs.
 int64_t block_bytes(const WeightShape& w) {
-  return int64_t(linear_block_bytes({nullptr, w.rows, w.cols, w.bits, w.group_size, w.scale_bits}));
+  return int64_t(linear_block_bytes({nullptr, w.rows, w.cols, w.bits, w.group_size, w.scale_bits, w.zero_points}));
 }
 
 // K/V that an attention or kv_store works on: a state, or a buffer of keys, then values.

@@ -1,4 +1,4 @@
-// Rows of a packed embedding (kernels/linear layout), dequantised: out[c] = float(q) * scale, exact in float32 for F16 scales.
+// Rows of a packed embedding (kernels/linear layout), dequantised: out[c] = float(q - zero_point) * scale, exact in float32 for F16 scales.
 #pragma once
 
 #include <stdint.h>

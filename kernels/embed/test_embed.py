@@ -18,10 +18,12 @@ VARIANTS = _testing.available_variants()
     group_size=st.sampled_from([32, 64, 128]),
     scale_bits=st.sampled_from([16, 32]),
     channel=st.booleans(),
+    zero_points=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_rows_are_exact(
-    variant: str, vocab: int, hidden: int, bits: int, group_size: int, scale_bits: int, channel: bool, seed: int
+    variant: str, vocab: int, hidden: int, bits: int, group_size: int, scale_bits: int, channel: bool, zero_points: bool,
+    seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
     limit = 1 << (bits - 1)
@@ -29,13 +31,15 @@ def test_rows_are_exact(
     scales = rng.uniform(1e-7, 1.0, (vocab, 1 if channel else -(-hidden // group_size))).astype(np.float32)
     if scale_bits == 16:
         scales = scales.astype(np.float16).astype(np.float32)
-    packed = _testing.pack_linear(q, scales, bits, group_size, scale_bits)
+    zero = rng.integers(-limit, limit, scales.shape, np.int8) if zero_points else np.zeros(scales.shape, np.int8)
+    packed = _testing.pack_linear(q, scales, bits, group_size, scale_bits, zero_points=zero if zero_points else None)
     ids = rng.integers(-2, vocab, 9, np.int32)
     out = np.full((9, hidden + 3), 77.0, np.float32)
     _testing.embed(packed, vocab, hidden, bits, group_size, scale_bits, ids, out, variant, 1, 8)
 
-    by_column = np.repeat(scales, hidden if channel else group_size, axis=1)[:, :hidden]
-    table = q.astype(np.float32) * by_column
+    width = hidden if channel else group_size
+    zero_by_column, by_column = (np.repeat(part, width, axis=1)[:, :hidden] for part in (zero, scales))
+    table = (q.astype(np.int32) - zero_by_column).astype(np.float32) * by_column
     expected = np.full_like(out, 77.0)  # negative ids, the columns beyond hidden and rows outside the range stay
     for row in range(1, 8):
         if ids[row] >= 0:

@@ -8,12 +8,15 @@
 namespace hvl {
 namespace {
 
-struct Avx2Nibbles : Simd256, ByteWords {
+template <int kXPlanes>
+struct Avx2Nibbles : Simd256 {
+  static constexpr int kPlanes = kXPlanes;
+  static constexpr bool kOffset = true;
   static constexpr int kVectors = 2, kRows = 16;
   static constexpr int kMaxStreams = 4;  // x 2 registers of rows = 8 accumulators; products, weights and constants take the other 8
 
   HVL_INLINE static Int load(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
-  HVL_INLINE static Int broadcast(const uint8_t* p) { return broadcast4(p); }
+  HVL_INLINE static Int broadcast(const uint8_t* p, int64_t) { return broadcast4(p); }
   HVL_INLINE static Int row_sums(const Int* sums, int v) { return sums[v]; }
   HVL_INLINE static Int dot(Int sum, Int of_unsigned, Int of_signed) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(of_unsigned, of_signed), _mm256_set1_epi16(1)));
@@ -21,46 +24,29 @@ struct Avx2Nibbles : Simd256, ByteWords {
 };
 
 // Four values of K are four int16 of x; a register of sums has two lanes a row, for the first two and the last two values of K.
+template <int kXPlanes>
 struct Avx2Bytes : Simd256 {
-  static constexpr int kVectors = 4, kRows = 16, kWord = 8;
+  static constexpr int kPlanes = 1;  // after they are put together
+  static constexpr bool kOffset = false;
+  static constexpr int kVectors = 4, kRows = 16;
   static constexpr int kBytes = 16;      // of weights a register, before they are widened
   static constexpr int kMaxStreams = 2;  // x 4 registers of sums
 
   HVL_INLINE static Int load(const uint8_t* p) { return _mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(p))); }
   HVL_INLINE static Int flip(Int v) { return v; }  // signed on both sides
-  HVL_INLINE static Int broadcast(const uint8_t* p) {
-    int64_t word;
-    memcpy(&word, p, sizeof word);
-    return _mm256_set1_epi64x(word);
+  HVL_INLINE static Int broadcast(const uint8_t* p, int64_t plane) {
+    if constexpr (kXPlanes == 2) return _mm256_unpacklo_epi8(broadcast4(p + plane), broadcast4(p));
+    return _mm256_cvtepi8_epi16(_mm256_castsi256_si128(broadcast4(p)));
   }
   HVL_INLINE static Int dot(Int sum, Int weights, Int x) { return _mm256_add_epi32(sum, _mm256_madd_epi16(weights, x)); }
   HVL_INLINE static Int row_sums(const Int* sums, int v) {
     // hadd leaves rows 0 1 4 5 | 2 3 6 7
     return _mm256_permute4x64_epi64(_mm256_hadd_epi32(sums[2 * v], sums[2 * v + 1]), _MM_SHUFFLE(3, 1, 2, 0));
   }
-
-  static int32_t start(const int32_t*, int32_t, int32_t) { return 0; }
-  static void pack(const GroupOfX& from, uint8_t* to) {
-    const int32_t stride = kWord * from.tokens;
-    for (int32_t t = 0; t < from.tokens; ++t, to += kWord) {
-      uint8_t* at = to;
-      for (int32_t k = 0; k < from.x.group_size; k += 8, at += 2 * stride) {
-        const auto load8 = [k](const uint8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + k)); };
-        const __m128i first = load8(from.plane(0, t));
-        const __m128i wide = from.x.bits == 16 ? _mm_unpacklo_epi8(load8(from.plane(1, t)), first) : _mm_cvtepi8_epi16(first);
-        _mm_storel_epi64(reinterpret_cast<__m128i*>(at), wide);
-        _mm_storel_epi64(reinterpret_cast<__m128i*>(at + stride), _mm_unpackhi_epi64(wide, wide));
-      }
-    }
-  }
 };
 
 }  // namespace
 
-void linear_avx2(const LinearArgs& args, int32_t begin, int32_t end) noexcept {
-  if (args.weight.bits == 8) return run<Avx2Bytes, 8, 1>(args, begin, end);
-  if (args.x.bits == 16) return run<Avx2Nibbles, 4, 2>(args, begin, end);
-  run<Avx2Nibbles, 4, 1>(args, begin, end);
-}
+void linear_avx2(const LinearArgs& args, int32_t begin, int32_t end) noexcept { run_linear<Avx2Nibbles, Avx2Bytes>(args, begin, end); }
 
 }  // namespace hvl

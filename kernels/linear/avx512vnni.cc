@@ -10,20 +10,23 @@
 namespace hvl {
 namespace {
 
-struct Avx512Vnni : ByteWords {
+template <int kXPlanes>
+struct Avx512Vnni {
   using Int = __m512i;
   using Float = __m512;
+  static constexpr int kPlanes = kXPlanes;
+  static constexpr bool kOffset = true;
   static constexpr int kLanes = 16, kBytes = 64, kVectors = 2, kRows = 32;
   static constexpr int kMaxStreams = 12;  // x 2 registers of rows = 24 accumulators of 32 registers
 
   HVL_INLINE static Int zero() { return _mm512_setzero_si512(); }
   HVL_INLINE static Int load(const uint8_t* p) { return _mm512_load_si512(p); }
-  HVL_INLINE static Int broadcast4(const uint8_t* p) {
+  HVL_INLINE static Int set_int(int32_t v) { return _mm512_set1_epi32(v); }
+  HVL_INLINE static Int broadcast(const uint8_t* p, int64_t) {
     int32_t word;
     memcpy(&word, p, sizeof word);
     return _mm512_set1_epi32(word);
   }
-  HVL_INLINE static Int broadcast(const uint8_t* p) { return broadcast4(p); }
   HVL_INLINE static Int low_nibbles(Int v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
   HVL_INLINE static Int high_nibbles(Int v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
   HVL_INLINE static Int flip(Int v) { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
@@ -31,6 +34,8 @@ struct Avx512Vnni : ByteWords {
   HVL_INLINE static Int row_sums(const Int* sums, int v) { return sums[v]; }
   HVL_INLINE static Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
   HVL_INLINE static Int times256(Int v) { return _mm512_slli_epi32(v, 8); }
+  HVL_INLINE static Int minus_product(Int a, Int b, Int c) { return _mm512_sub_epi32(a, _mm512_mullo_epi32(b, c)); }
+  HVL_INLINE static Int shorts(const uint8_t* p, int v) { return _mm512_cvtepi16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(p) + v)); }
   HVL_INLINE static Float to_float(Int v) { return _mm512_cvtepi32_ps(v); }
   HVL_INLINE static Float set(float v) { return _mm512_set1_ps(v); }
   HVL_INLINE static Float halves(const uint8_t* p, int v) { return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(p) + v)); }
@@ -43,6 +48,6 @@ struct Avx512Vnni : ByteWords {
 
 }  // namespace
 
-void linear_avx512vnni(const LinearArgs& args, int32_t begin, int32_t end) noexcept { run_linear<Avx512Vnni>(args, begin, end); }
+void linear_avx512vnni(const LinearArgs& args, int32_t begin, int32_t end) noexcept { run_linear<Avx512Vnni, Avx512Vnni>(args, begin, end); }
 
 }  // namespace hvl

@@ -8,13 +8,10 @@
 // Sums of four products stay below 2^18, and wrapping int32 sums end at the exact dot.
 //
 // Order of the work, for a range of row blocks:
-//   for a set of row blocks whose weights fit into the L2 cache
+//   for a set of row blocks whose weights stay in the L2 cache
 //     for a tile of up to S::kMaxStreams planes of tokens
-//       for as many groups of K as fit the buffer
-//         write x as the dots take it: one stream of words, with the scales and offsets of the group in front
-//         for the row blocks: add the groups to the tile's sums (kMaxTokens x 32 floats a row block, on the stack)
-//       bias, residual, out
-// So weights come from memory once a set, x comes from it once a set too, and the inner loop reads two streams, whatever the strides.
+//       for the row blocks: the sums of the tile (tokens x 32 floats, on the stack) over all groups; bias, residual, out
+// So weights come from memory once, x comes from the last-level cache once a set, and the inner loop finds both in the L2 cache or nearer.
 #pragma once
 
 #include <immintrin.h>
@@ -35,9 +32,7 @@ namespace {
 #define HVL_HOT_LOOP __attribute__((noinline))
 #endif
 
-constexpr int kMaxSetBlocks = 16;
-constexpr int32_t kSetBytes = 512 << 10;   // of weights: half of an L2 cache, if not a single row block is more
-constexpr int32_t kPackedBytes = 24 << 10;  // of x: stays in the L1 cache while weights pass through it
+constexpr int64_t kSetBytes = 640 << 10;  // of weights: what an L2 cache keeps beside the tile's x, if not a single row block is more
 
 template <int kValue>
 struct Index {
@@ -55,161 +50,118 @@ HVL_INLINE inline void unroll(const F& f) {
   }
 }
 
-// Groups of K of one row block: how many, and how they lie.
-struct Groups {
-  int32_t count;
-  int32_t vectors;      // 128-byte vectors of weights a group
-  int32_t scale_bits;   // of the weights' scales
+// What is the same for all tiles and row blocks of a call.
+struct Layout {
+  int32_t groups;
+  int32_t vectors;     // 128-byte vectors of weights a group
+  int32_t group_size;
+  int32_t scale_bits;  // of the weights' scales
+  bool zero_points;
+  int64_t row_bytes;   // from one token's planes to the next's
+  int64_t plane;       // from `hi` to `lo`
 };
 
-// One group of tokens [token0, token0 + tokens) of x.
-struct GroupOfX {
-  const QuantizedRows& x;
-  int32_t group, token0, tokens;
-
-  int32_t groups() const { return quantized_groups(x.cols, x.group_size); }
-  // `plane` 0: `hi` or the values; 1: `lo`. `token` from 0 on.
-  const uint8_t* plane(int32_t plane, int32_t token) const {
-    const int64_t bytes = int64_t(groups()) * x.group_size;
-    return x.q + (int64_t(token0 + token) * (x.bits / 8) + plane) * bytes + int64_t(group) * x.group_size;
-  }
+// x of the tile's first token.
+struct TileOfX {
+  const uint8_t* q;
+  const float* scales;
+  const int32_t* sums;
 };
 
-// x for byte dots: for every four values of K a word of four bytes a stream, first of `hi` (bits 16) or the values (bits 8) of every
-// token, then (bits 16) of `lo` of every token.
-struct ByteWords {
-  static constexpr int kWord = 4;
-
-  // Where a token's sums start.
-  static int32_t start(const int32_t* sums, int32_t weight_bits, int32_t x_bits) {
-    if (weight_bits == 4) return -8 * sums[0];
-    return x_bits == 8 ? -128 * sums[0] : -(128 * 256) * sums[1];
-  }
-
-  static void pack(const GroupOfX& from, uint8_t* to) {
-    const int32_t streams = from.tokens * (from.x.bits / 8);
-    const auto stream = [&](int32_t s) { return s < from.tokens ? from.plane(0, s) : from.plane(1, s - from.tokens); };
-    // From the last four down: what an incomplete four writes too much is overwritten by the first four and by the next words.
-    for (int32_t s = (streams - 1) / 4 * 4; s >= 0; s -= 4) {
-      const uint8_t* four[4];
-      for (int32_t i = 0; i < 4; ++i) four[i] = stream(s + i < streams ? s + i : s);
-      pack_four(four, from.x.group_size, to + kWord * s, kWord * streams);
-    }
-  }
-
- private:
-  // The words of four streams, `stride` bytes from one four values of K to the next.
-  static void pack_four(const uint8_t* const* from, int32_t group_size, uint8_t* to, int32_t stride) {
-    const auto load = [](const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); };
-    const auto store = [](uint8_t* p, __m128i v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); };
-    for (int32_t k = 0; k < group_size; k += 16, to += 4 * stride) {
-      const __m128i a = load(from[0] + k), b = load(from[1] + k), c = load(from[2] + k), d = load(from[3] + k);
-      const __m128i ab = _mm_unpacklo_epi32(a, b), cd = _mm_unpacklo_epi32(c, d);
-      const __m128i ab2 = _mm_unpackhi_epi32(a, b), cd2 = _mm_unpackhi_epi32(c, d);
-      store(to, _mm_unpacklo_epi64(ab, cd));
-      store(to + stride, _mm_unpackhi_epi64(ab, cd));
-      store(to + 2 * stride, _mm_unpacklo_epi64(ab2, cd2));
-      store(to + 3 * stride, _mm_unpackhi_epi64(ab2, cd2));
-    }
-  }
-};
-
-// x of a tile as the dots take it, for each group: (tokens) float scales; (tokens) int32, where the sums start; the words.
-template <typename S, int kPlanes>
-inline int32_t packed_group_bytes(int32_t tokens, int32_t group_size) {
-  return tokens * (8 + kPlanes * S::kWord * (group_size / 4));
+// What the sums start at: the offset of the weights, taken out beforehand.
+template <typename S, int kWeightBits>
+HVL_INLINE inline int32_t start_of_sums(const int32_t* sums) {
+  if constexpr (!S::kOffset) return 0;
+  if constexpr (kWeightBits == 4) return -8 * sums[0];
+  return S::kPlanes == 1 ? -128 * sums[0] : -(128 * 256) * sums[1];
 }
 
-// Groups [begin, end) of `tokens` tokens from token0 on. A little may be written behind the last word.
-template <typename S, int kPlanes>
-inline void pack_x(const QuantizedRows& x, int32_t weight_bits, int32_t token0, int32_t tokens, int32_t begin, int32_t end, uint8_t* to) {
-  for (int32_t g = begin; g < end; ++g, to += packed_group_bytes<S, kPlanes>(tokens, x.group_size)) {
-    const GroupOfX from = {x, g, token0, tokens};
-    for (int32_t t = 0; t < tokens; ++t) {
-      const int64_t at = int64_t(token0 + t) * from.groups() + g;
-      const int32_t start = S::start(x.sums + 2 * at, weight_bits, x.bits);
-      memcpy(to + 4 * t, x.scales + at, sizeof(float));
-      memcpy(to + 4 * (tokens + t), &start, sizeof start);
-    }
-    S::pack(from, to + 8 * tokens);
-  }
-}
-
-// Adds groups of rows [row0, row0 + S::kRows) of a row block to acc (kTokens, 32).
-template <typename S, int kWeightBits, int kPlanes, int kTokens>
-HVL_HOT_LOOP void add_groups(const Groups& groups, int32_t row0, const uint8_t* w, const uint8_t* x, float* acc) {
-  constexpr int kVectors = S::kVectors, kStreams = kPlanes * kTokens;
+// Adds all groups of rows [row0, row0 + S::kRows) of a row block to acc (kTokens, 32).
+template <typename S, int kWeightBits, int kTokens>
+HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, const uint8_t* w, TileOfX tile, float* acc) {
+  constexpr int kVectors = S::kVectors;
   constexpr int kPrefetchBytes = 4096;  // weights come from memory or the L2 cache, and the processor's own prefetch stops at page ends
   using Int = typename S::Int;
   if constexpr (S::kRows == kLinearRowBlock) row0 = 0;
   acc += row0;
-  for (int32_t g = groups.count; g > 0; --g) {
-    const uint8_t* scales = w + uint32_t(row0 * groups.scale_bits) / 8;
-    const uint8_t* scale_x = x;
-    w += 4 * groups.scale_bits;
+  const int64_t row_bytes = layout.row_bytes, plane = layout.plane, groups = layout.groups;
+  for (int32_t g = layout.groups; g > 0; --g) {
+    const uint8_t* scales = w + uint32_t(row0 * layout.scale_bits) / 8;
+    const uint8_t* zero_points = w + 4 * layout.scale_bits + 2 * row0;
+    w += 4 * layout.scale_bits + (layout.zero_points ? kLinearRowBlock * sizeof(int16_t) : 0);
     Int low[kTokens][kVectors], high[kTokens][kVectors];
     unroll<kTokens>([&](auto t) HVL_INLINE {
-      const Int start = S::broadcast4(x + 4 * (kTokens + t));
+      const Int start = S::set_int(start_of_sums<S, kWeightBits>(tile.sums + t * groups * 2));
       unroll<kVectors>([&](auto v) HVL_INLINE {
         low[t][v] = start;
         high[t][v] = S::zero();
       });
     });
-    x += 8 * kTokens;
-    const uint8_t* wp = w + 4 * row0;
-    int32_t left = groups.vectors;  // at least 4
+    const uint8_t *wp = w + 4 * row0, *x = tile.q;
+    int32_t left = layout.vectors;  // at least 4
     do {
-      unroll<S::kRows * 4 / 64>([&](auto line) HVL_INLINE { _mm_prefetch(reinterpret_cast<const char*>(wp + kPrefetchBytes + 64 * line), _MM_HINT_T0); });
+      unroll<S::kRows * 4 / 64>([&](auto line) HVL_INLINE {
+        _mm_prefetch(reinterpret_cast<const char*>(wp + kPrefetchBytes + 64 * line), _MM_HINT_T0);
+      });
       unroll<8 / kWeightBits>([&](auto part) HVL_INLINE {
         Int values[kVectors];
         unroll<kVectors>([&](auto v) HVL_INLINE {
           values[v] = S::load(wp + S::kBytes * v);
           if constexpr (kWeightBits == 4) values[v] = part ? S::high_nibbles(values[v]) : S::low_nibbles(values[v]);
         });
-        if constexpr (kPlanes == 2) {  // the weights as the signed side
+        const uint8_t* xp = x + 4 * part;
+        if constexpr (S::kPlanes == 2) {  // the weights as the signed side
           unroll<kTokens>([&](auto t) HVL_INLINE {
-            const Int low_x = S::broadcast(x + S::kWord * (kTokens + t));
+            const Int low_x = S::broadcast(xp + t * row_bytes + plane, plane);
             unroll<kVectors>([&](auto v) HVL_INLINE { low[t][v] = S::dot(low[t][v], low_x, values[v]); });
           });
         }
         if constexpr (kWeightBits == 8) unroll<kVectors>([&](auto v) HVL_INLINE { values[v] = S::flip(values[v]); });
         unroll<kTokens>([&](auto t) HVL_INLINE {
-          const Int signed_x = S::broadcast(x + S::kWord * t);
+          const Int signed_x = S::broadcast(xp + t * row_bytes, plane);
           unroll<kVectors>([&](auto v) HVL_INLINE {
-            Int& sum = kPlanes == 2 ? high[t][v] : low[t][v];
+            Int& sum = S::kPlanes == 2 ? high[t][v] : low[t][v];
             sum = S::dot(sum, values[v], signed_x);
           });
         });
-        x += S::kWord * kStreams;
       });
+      x += 32 / kWeightBits;
       wp += 128;
     } while (--left > 0);
-    w += 128 * int64_t(groups.vectors);
-    float* sums = acc;
-    asm("" : "+r"(sums));  // one base with offsets, instead of an address a register of sums, most of them kept on the stack
-    unroll<S::kRows / S::kLanes>([&](auto v) HVL_INLINE {
-      const auto scale_w = groups.scale_bits == 16 ? S::halves(scales, v) : S::floats(reinterpret_cast<const float*>(scales) + S::kLanes * v);
-      unroll<kTokens>([&](auto t) HVL_INLINE {
-        Int dot = S::row_sums(low[t], v);
-        if constexpr (kPlanes == 2) dot = S::add(S::times256(high[t][v]), dot);
-        float* to = sums + kLinearRowBlock * t + S::kLanes * v;
-        float scale;
-        memcpy(&scale, scale_x + 4 * t, sizeof scale);
-        S::store(to, S::fma(S::to_float(dot), S::mul(scale_w, S::set(scale)), S::floats(to)));
+    w += 128 * int64_t(layout.vectors);
+    tile.q += layout.group_size;
+    float* to = acc;
+    asm("" : "+r"(to));  // one base with offsets, instead of an address a register of sums, most of them kept on the stack
+    const auto add = [&](auto with_zero_points) HVL_INLINE {
+      unroll<S::kRows / S::kLanes>([&](auto v) HVL_INLINE {
+        const auto scale_w = layout.scale_bits == 16 ? S::halves(scales, v) : S::floats(reinterpret_cast<const float*>(scales) + S::kLanes * v);
+        unroll<kTokens>([&](auto t) HVL_INLINE {
+          Int dot = S::row_sums(low[t], v);
+          if constexpr (S::kPlanes == 2) dot = S::add(S::times256(high[t][v]), dot);
+          if constexpr (with_zero_points) dot = S::minus_product(dot, S::shorts(zero_points, v), S::set_int(tile.sums[t * groups * 2]));
+          float* sum = to + kLinearRowBlock * t + S::kLanes * v;
+          S::store(sum, S::fma(S::to_float(dot), S::mul(scale_w, S::set(tile.scales[t * groups])), S::floats(sum)));
+        });
       });
-    });
+    };
+    if (layout.zero_points) {
+      add(Index<1>{});
+    } else {
+      add(Index<0>{});
+    }
+    tile.scales += 1;
+    tile.sums += 2;
   }
 }
 
-template <typename S, int kWeightBits, int kPlanes>
-using AddGroups = void (*)(const Groups&, int32_t, const uint8_t*, const uint8_t*, float*);
+using AddGroups = void (*)(const Layout&, int32_t, const uint8_t*, TileOfX, float*);
 
-template <typename S, int kWeightBits, int kPlanes, int kTokens = S::kMaxStreams / kPlanes>
-inline AddGroups<S, kWeightBits, kPlanes> add_groups_of(int32_t tokens) {
+template <typename S, int kWeightBits, int kTokens = S::kMaxStreams / S::kPlanes>
+inline AddGroups add_groups_of(int32_t tokens) {
   if constexpr (kTokens > 1) {
-    if (tokens < kTokens) return add_groups_of<S, kWeightBits, kPlanes, kTokens - 1>(tokens);
+    if (tokens < kTokens) return add_groups_of<S, kWeightBits, kTokens - 1>(tokens);
   }
-  return add_groups<S, kWeightBits, kPlanes, kTokens>;
+  return add_groups<S, kWeightBits, kTokens>;
 }
 
 // acc (tokens, 32) + bias + residual -> out, for one row block.
@@ -246,62 +198,52 @@ inline void prefetch_out(const LinearArgs& args, int32_t block, int32_t token0, 
   }
 }
 
-// What one tile of one set of row blocks needs beside the operands.
-struct Scratch {
-  alignas(64) uint8_t x[kPackedBytes + 64];
-  alignas(64) float acc[kMaxSetBlocks * 12 * kLinearRowBlock];
-};
-
-template <typename S, int kWeightBits, int kPlanes>
-void tile_of_set(const LinearArgs& args, int32_t begin, int32_t end, int32_t token0, int32_t tokens, Scratch& scratch) {
-  const LinearWeight& weight = args.weight;
-  const int32_t all = linear_groups(weight), sums = tokens * kLinearRowBlock;
-  const int32_t group_bytes = packed_group_bytes<S, kPlanes>(tokens, weight.group_size), fitting = kPackedBytes / group_bytes;
-  const int32_t passes = (all + fitting - 1) / fitting;
-  const AddGroups<S, kWeightBits, kPlanes> add = add_groups_of<S, kWeightBits, kPlanes>(tokens);
-  Groups groups = {0, weight.group_size * kWeightBits / 32, weight.scale_bits};
-  memset(scratch.acc, 0, size_t(end - begin) * sums * sizeof(float));
-  for (int32_t pass = 0, first = 0; pass < passes; ++pass, first += groups.count) {
-    groups.count = int32_t(int64_t(all) * (pass + 1) / passes) - first;
-    pack_x<S, kPlanes>(args.x, kWeightBits, token0, tokens, first, first + groups.count, scratch.x);
-    const size_t skipped = first * linear_group_bytes(weight);
-    for (int32_t b = begin; b < end; ++b) {
-      if (pass + 1 == passes) prefetch_out(args, b, token0, tokens);
-      const uint8_t* w = weight.data + size_t(b) * linear_block_bytes(weight) + skipped;
-      float* acc = scratch.acc + (b - begin) * sums;
-      for (int32_t row0 = 0; row0 < kLinearRowBlock; row0 += S::kRows) add(groups, row0, w, scratch.x, acc);
-      if (pass + 1 == passes) store_block<S>(args, b, token0, tokens, acc);
-    }
-  }
-}
-
-template <typename S, int kWeightBits, int kPlanes>
+template <typename S, int kWeightBits>
 void run(const LinearArgs& args, int32_t begin, int32_t end) {
-  constexpr int32_t kMaxTokens = S::kMaxStreams / kPlanes;
-  Scratch scratch;
-  const int64_t fitting = kSetBytes / int64_t(linear_block_bytes(args.weight));
-  const int32_t set_blocks = fitting < 1 ? 1 : fitting < kMaxSetBlocks ? int32_t(fitting) : kMaxSetBlocks;
+  constexpr int32_t kMaxTokens = S::kMaxStreams / S::kPlanes, kWays = 8, kWayBytes = 4096;
+  const LinearWeight& weight = args.weight;
+  const int32_t groups = linear_groups(weight);
+  const int64_t plane = int64_t(groups) * weight.group_size, block_bytes = int64_t(linear_block_bytes(weight));
+  const Layout layout = {.groups = groups,
+                         .vectors = weight.group_size * kWeightBits / 32,
+                         .group_size = weight.group_size,
+                         .scale_bits = weight.scale_bits,
+                         .zero_points = weight.zero_points != 0,
+                         .row_bytes = plane * (args.x.bits / 8),
+                         .plane = plane};
   // Sets and tiles as equal as they can be: a last tile of one token would cost as many weight loads as a full one.
-  const int32_t blocks = end - begin, sets = (blocks + set_blocks - 1) / set_blocks;
-  const int32_t tokens = args.x.rows, tiles = (tokens + kMaxTokens - 1) / kMaxTokens;
-  for (int32_t s = 0; s < sets; ++s) {
-    const int32_t first = begin + int32_t(int64_t(blocks) * s / sets), last = begin + int32_t(int64_t(blocks) * (s + 1) / sets);
+  const int64_t blocks = end - begin, fitting = kSetBytes / block_bytes > 0 ? kSetBytes / block_bytes : 1;
+  const int64_t sets = (blocks + fitting - 1) / fitting;
+  // Planes that are whole ways of the L1 cache apart share its sets: no more of them than weights passing through leave room for.
+  const int32_t most = S::kMaxStreams > kWays && plane % kWayBytes == 0 ? kMaxTokens / 2 : kMaxTokens;
+  const int32_t tokens = args.x.rows, tiles = (tokens + most - 1) / most;
+  alignas(64) float acc[kMaxTokens * kLinearRowBlock];
+  for (int64_t s = 0; s < sets; ++s) {
+    const int32_t first = begin + int32_t(blocks * s / sets), last = begin + int32_t(blocks * (s + 1) / sets);
     for (int32_t i = 0, token = 0; i < tiles; ++i) {
-      const int32_t next = int32_t(int64_t(tokens) * (i + 1) / tiles);
-      tile_of_set<S, kWeightBits, kPlanes>(args, first, last, token, next - token, scratch);
+      const int32_t next = int32_t(int64_t(tokens) * (i + 1) / tiles), count = next - token;
+      const TileOfX tile = {args.x.q + token * layout.row_bytes, args.x.scales + int64_t(token) * groups, args.x.sums + int64_t(token) * groups * 2};
+      const AddGroups add = add_groups_of<S, kWeightBits>(count);
+      for (int32_t b = first; b < last; ++b) {
+        prefetch_out(args, b, token, count);
+        memset(acc, 0, size_t(count) * kLinearRowBlock * sizeof(float));
+        for (int32_t row0 = 0; row0 < kLinearRowBlock; row0 += S::kRows) add(layout, row0, weight.data + b * block_bytes, tile, acc);
+        store_block<S>(args, b, token, count, acc);
+      }
       token = next;
     }
   }
 }
 
-template <typename S>
+// Nibbles<planes>, Bytes<planes>: S for 4-bit and 8-bit weights, by the planes of x.
+template <template <int> typename Nibbles, template <int> typename Bytes>
 void run_linear(const LinearArgs& args, int32_t begin, int32_t end) {
   if (args.weight.bits == 4) {
-    if (args.x.bits == 16) return run<S, 4, 2>(args, begin, end);
-    return run<S, 4, 1>(args, begin, end);
+    if (args.x.bits == 16) return run<Nibbles<2>, 4>(args, begin, end);
+    return run<Nibbles<1>, 4>(args, begin, end);
   }
-  if (args.x.bits == 16) return run<S, 8, 2>(args, begin, end);
-  run<S, 8, 1>(args, begin, end);
+  if (args.x.bits == 16) return run<Bytes<2>, 8>(args, begin, end);
+  run<Bytes<1>, 8>(args, begin, end);
 }
 
 }  // namespace

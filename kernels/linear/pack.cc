@@ -27,6 +27,14 @@ uint32_t packed_word(uint32_t stored, int32_t bits) { return bits == 4 ? interle
 // Offset binary of zero weights: what a word beyond the row or the columns holds.
 uint32_t zero_word(int32_t bits) { return bits == 4 ? 0x88888888u : 0x80808080u; }
 
+void pack_zero_points(const int8_t* zero_points, int32_t scale_cols, const LinearWeight& w, int32_t row0, int32_t group, uint8_t* dst) {
+  for (int32_t r = 0; r < kLinearRowBlock; ++r) {
+    const int32_t row = row0 + r;
+    const int16_t zero_point = row < w.rows ? zero_points[int64_t(row) * scale_cols + (scale_cols == 1 ? 0 : group)] : 0;
+    memcpy(dst + 2 * r, &zero_point, sizeof zero_point);
+  }
+}
+
 bool pack_scales(const float* scales, int32_t scale_cols, const LinearWeight& w, int32_t row0, int32_t group, uint8_t* dst) {
   bool exact = true;
   for (int32_t r = 0; r < kLinearRowBlock; ++r) {
@@ -45,11 +53,10 @@ bool pack_scales(const float* scales, int32_t scale_cols, const LinearWeight& w,
 
 // stored_word(row, index): the row's word `index` in offset binary, zero weights beyond its columns.
 template <typename StoredWord>
-bool pack_blocks(const StoredWord& stored_word, const float* scales, int32_t scale_cols, const LinearWeight& w, uint8_t* dst,
+bool pack_blocks(const StoredWord& stored_word, const float* scales, const int8_t* zero_points, int32_t scale_cols, const LinearWeight& w, uint8_t* dst,
                  int32_t block_begin, int32_t block_end) {
   const int32_t groups = linear_groups(w);
   const int32_t group_words = w.group_size / values_per_word(w);
-  const size_t scale_bytes = size_t(kLinearRowBlock) * (w.scale_bits / 8);
   bool exact = true;
   for (int32_t block = block_begin; block < block_end; ++block) {
     const int32_t row0 = block * kLinearRowBlock;
@@ -57,7 +64,8 @@ bool pack_blocks(const StoredWord& stored_word, const float* scales, int32_t sca
     for (int32_t group = 0; group < groups; ++group) {
       uint8_t* at = dst + size_t(block) * linear_block_bytes(w) + size_t(group) * linear_group_bytes(w);
       exact = pack_scales(scales, scale_cols, w, row0, group, at) && exact;
-      at += scale_bytes;
+      if (w.zero_points) pack_zero_points(zero_points, scale_cols, w, row0, group, at + linear_scale_bytes(w));
+      at += linear_header_bytes(w);
       // A group (at most 128 * 32 bytes) stays in the L1 cache while the rows are read one after another.
       for (int32_t r = 0; r < kLinearRowBlock; ++r) {
         for (int32_t j = 0; j < group_words; ++j) {
@@ -81,7 +89,7 @@ bool scales_fit_f16(const float* scales, int64_t n) {
   return true;
 }
 
-bool pack_linear(const int8_t* q, const float* scales, int32_t scale_cols, const LinearWeight& layout, uint8_t* dst,
+bool pack_linear(const int8_t* q, const float* scales, const int8_t* zero_points, int32_t scale_cols, const LinearWeight& layout, uint8_t* dst,
                  int32_t block_begin, int32_t block_end) {
   const int32_t bits = layout.bits, per_word = values_per_word(layout), cols = layout.cols;
   const uint32_t mask = bits == 4 ? 0xfu : 0xffu, offset = bits == 4 ? 8 : 128;
@@ -94,10 +102,10 @@ bool pack_linear(const int8_t* q, const float* scales, int32_t scale_cols, const
     }
     return stored;
   };
-  return pack_blocks(word, scales, scale_cols, layout, dst, block_begin, block_end);
+  return pack_blocks(word, scales, zero_points, scale_cols, layout, dst, block_begin, block_end);
 }
 
-bool pack_linear_words(const int32_t* words, int64_t words_per_row, const float* scales, int32_t scale_cols,
+bool pack_linear_words(const int32_t* words, int64_t words_per_row, const float* scales, const int8_t* zero_points, int32_t scale_cols,
                        const LinearWeight& layout, uint8_t* dst, int32_t block_begin, int32_t block_end) {
   const int32_t per_word = values_per_word(layout), bits = layout.bits;
   const int32_t full_words = layout.cols / per_word, tail = layout.cols % per_word;
@@ -109,10 +117,10 @@ bool pack_linear_words(const int32_t* words, int64_t words_per_row, const float*
     if (index > full_words || tail == 0) return zero;
     return (uint32_t(words[row * words_per_row + index]) & tail_mask) | (zero & ~tail_mask);
   };
-  return pack_blocks(word, scales, scale_cols, layout, dst, block_begin, block_end);
+  return pack_blocks(word, scales, zero_points, scale_cols, layout, dst, block_begin, block_end);
 }
 
-void unpack_row(const LinearWeight& w, int32_t row, int8_t* q, float* scales) {
+void unpack_row(const LinearWeight& w, int32_t row, int8_t* q, float* scales, int8_t* zero_points) {
   const uint8_t* block = w.data + size_t(row / kLinearRowBlock) * linear_block_bytes(w);
   const int32_t r = row % kLinearRowBlock;
   for (int32_t g = 0; g < linear_groups(w); ++g) {
@@ -124,7 +132,10 @@ void unpack_row(const LinearWeight& w, int32_t row, int8_t* q, float* scales) {
     } else {
       memcpy(&scales[g], group + 4 * r, sizeof(float));
     }
-    const uint8_t* values = group + size_t(kLinearRowBlock) * (w.scale_bits / 8);
+    int16_t zero_point = 0;
+    if (w.zero_points) memcpy(&zero_point, group + linear_scale_bytes(w) + 2 * r, sizeof zero_point);
+    zero_points[g] = int8_t(zero_point);
+    const uint8_t* values = group + linear_header_bytes(w);
     for (int32_t i = 0; i < w.group_size && g * w.group_size + i < w.cols; ++i) {
       int8_t& value = q[g * w.group_size + i];
       if (w.bits == 4) {

@@ -15,17 +15,19 @@ bool scales_fit_f16(const float* scales, int64_t n);
 // Returns false when scale_bits is 16 and a scale of these blocks is not exactly an F16 value (what was packed is then not valid).
 bool pack_linear(const int8_t* q,       // (rows, cols), values in [-8, 7] or [-128, 127]
                  const float* scales,   // (rows, scale_cols)
+                 const int8_t* zero_points,  // (rows, scale_cols) if the layout has zero points, else not read
                  int32_t scale_cols,    // linear_groups(layout), or 1: one scale a row, replicated
                  const LinearWeight& layout, uint8_t* dst, int32_t block_begin, int32_t block_end);
 
 // The same from compressed-tensors' weight_packed: a value is stored as value + 2^(bits-1), lowest bits first along K.
-bool pack_linear_words(const int32_t* words,    // (rows, words_per_row)
-                       int64_t words_per_row,   // at least ceil(cols * bits / 32)
-                       const float* scales,     // (rows, scale_cols)
-                       int32_t scale_cols,      // linear_groups(layout), or 1
+bool pack_linear_words(const int32_t* words,       // (rows, words_per_row)
+                       int64_t words_per_row,      // at least ceil(cols * bits / 32)
+                       const float* scales,        // (rows, scale_cols)
+                       const int8_t* zero_points,  // (rows, scale_cols) if the layout has zero points, else not read
+                       int32_t scale_cols,         // linear_groups(layout), or 1
                        const LinearWeight& layout, uint8_t* dst, int32_t block_begin, int32_t block_end);
 
-// One row back: q (cols) and scales (linear_groups).
-void unpack_row(const LinearWeight& weight, int32_t row, int8_t* q, float* scales);
+// One row back: q (cols), scales and zero_points (linear_groups; zeros where the weight has none).
+void unpack_row(const LinearWeight& weight, int32_t row, int8_t* q, float* scales, int8_t* zero_points);
 
 }  // namespace hvl

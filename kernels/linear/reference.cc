@@ -13,8 +13,9 @@ int32_t x_value(const QuantizedRows& x, int32_t padded_cols, int32_t token, int3
   return x.bits == 16 ? 256 * first + row[padded_cols + k] : first;
 }
 
-// dot[r] = sum over the group of x * w[r], for the 32 rows of a block.
-void group_dots(const LinearArgs& args, const uint8_t* values, int32_t padded_cols, int32_t token, int32_t group, int32_t* dot) {
+// dot[r] = sum over the group of x * (w[r] - zero_points[r]), for the 32 rows of a block.
+void group_dots(const LinearArgs& args, const uint8_t* values, const int16_t* zero_points, int32_t padded_cols, int32_t token,
+                int32_t group, int32_t* dot) {
   const int32_t group_size = args.weight.group_size;
   memset(dot, 0, kLinearRowBlock * sizeof(int32_t));
   for (int32_t i = 0; i < group_size; ++i) {
@@ -22,10 +23,10 @@ void group_dots(const LinearArgs& args, const uint8_t* values, int32_t padded_co
     if (args.weight.bits == 4) {
       const uint8_t* vector = values + i / 8 * 128 + i % 4;
       const int shift = i % 8 < 4 ? 0 : 4;
-      for (int32_t r = 0; r < kLinearRowBlock; ++r) dot[r] += x * ((vector[4 * r] >> shift & 15) - 8);
+      for (int32_t r = 0; r < kLinearRowBlock; ++r) dot[r] += x * ((vector[4 * r] >> shift & 15) - 8 - zero_points[r]);
     } else {
       const uint8_t* vector = values + i / 4 * 128 + i % 4;
-      for (int32_t r = 0; r < kLinearRowBlock; ++r) dot[r] += x * int8_t(vector[4 * r]);
+      for (int32_t r = 0; r < kLinearRowBlock; ++r) dot[r] += x * (int8_t(vector[4 * r]) - zero_points[r]);
     }
   }
 }
@@ -46,7 +47,6 @@ void linear_reference(const LinearArgs& args, int32_t begin, int32_t end) noexce
   const LinearWeight& weight = args.weight;
   const int32_t groups = linear_groups(weight);
   const int32_t padded_cols = groups * weight.group_size;
-  const size_t scale_bytes = size_t(kLinearRowBlock) * (weight.scale_bits / 8);
   for (int32_t block = begin; block < end; ++block) {
     const int32_t row0 = block * kLinearRowBlock;
     const int32_t rows = weight.rows - row0 < kLinearRowBlock ? weight.rows - row0 : kLinearRowBlock;
@@ -56,7 +56,9 @@ void linear_reference(const LinearArgs& args, int32_t begin, int32_t end) noexce
         const uint8_t* group = weight.data + size_t(block) * linear_block_bytes(weight) + size_t(g) * linear_group_bytes(weight);
         int32_t dot[kLinearRowBlock];
         float scales[kLinearRowBlock];
-        group_dots(args, group + scale_bytes, padded_cols, token, g, dot);
+        int16_t zero_points[kLinearRowBlock] = {};
+        if (weight.zero_points) memcpy(zero_points, group + linear_scale_bytes(weight), sizeof zero_points);
+        group_dots(args, group + linear_header_bytes(weight), zero_points, padded_cols, token, g, dot);
         group_scales(weight, group, scales);
         const float scale_x = args.x.scales[int64_t(token) * groups + g];
         for (int32_t r = 0; r < kLinearRowBlock; ++r) acc[r] = __builtin_fmaf(float(dot[r]), scales[r] * scale_x, acc[r]);

@@ -21,7 +21,7 @@ def random_scales(rng: np.random.Generator, shape: tuple[int, ...], scale_bits: 
 
 @dataclass
 class Case:
-    """One linear layer and its input: x = q_x * scale_x (tokens, K), W = q_w * scale_w (N, K)."""
+    """One linear layer and its input: x = q_x * scale_x (tokens, K), W = (q_w - zero_w) * scale_w (N, K)."""
 
     q_x: npt.NDArray[np.int64]  # (tokens, K)
     scale_x: F32  # (tokens, groups)
@@ -31,6 +31,7 @@ class Case:
     bits: int
     group_size: int
     scale_bits: int
+    zero_w: npt.NDArray[np.int8] | None = None  # (N, groups)
     bias: F32 | None = None
     residual: F32 | None = None  # (tokens, N)
 
@@ -48,7 +49,7 @@ class Case:
         return np.concatenate([high_plane, (values & 255).astype(np.uint8)], 1), self.scale_x, sums
 
     def packed(self, step: int = 1 << 20) -> npt.NDArray[np.uint8]:
-        return _testing.pack_linear(self.q_w, self.scale_w, self.bits, self.group_size, self.scale_bits, step)
+        return _testing.pack_linear(self.q_w, self.scale_w, self.bits, self.group_size, self.scale_bits, step, self.zero_w)
 
     def run(self, variant: str, cuts: tuple[int, ...] = (), extra_stride: int = 0, in_place: bool = False) -> F32:
         tokens, rows = len(self.q_x), len(self.q_w)
@@ -76,7 +77,8 @@ class Case:
         size = np.zeros_like(y)
         for g in range(self.scale_x.shape[1]):
             part = slice(g * self.group_size, min(cols, (g + 1) * self.group_size))
-            dot = self.q_x[:, part] @ self.q_w[:, part].astype(np.int64).T
+            zero = 0 if self.zero_w is None else self.zero_w[:, g : g + 1].astype(np.int64)
+            dot = self.q_x[:, part] @ (self.q_w[:, part].astype(np.int64) - zero).T
             term = dot * (self.scale_w[:, g].astype(np.float64)[None] * self.scale_x[:, g].astype(np.float64)[:, None])
             y += term
             size += abs(term)
@@ -92,7 +94,7 @@ class Case:
 
 def make_case(
     rng: np.random.Generator, tokens: int, rows: int, cols: int, x_bits: int, bits: int, group_size: int,
-    scale_bits: int, bias: bool = False, residual: bool = False,
+    scale_bits: int, bias: bool = False, residual: bool = False, zero_points: bool = False,
 ) -> Case:  # fmt: skip
     groups = -(-cols // group_size)
     limit_x, limit_w = (1 << (x_bits - 1)) - 1, 1 << (bits - 1)
@@ -102,6 +104,7 @@ def make_case(
         q_w=rng.integers(-limit_w, limit_w, (rows, cols), np.int8, endpoint=False),
         scale_w=random_scales(rng, (rows, groups), scale_bits),
         x_bits=x_bits, bits=bits, group_size=group_size, scale_bits=scale_bits,
+        zero_w=rng.integers(-limit_w, limit_w, (rows, groups), np.int8) if zero_points else None,
         bias=rng.standard_normal(rows).astype(np.float32) if bias else None,
         residual=rng.standard_normal((tokens, rows)).astype(np.float32) if residual else None,
     )  # fmt: skip
@@ -134,6 +137,7 @@ all_formats = pytest.mark.parametrize(
     scale_bits=st.sampled_from([16, 32]),
     bias=st.booleans(),
     residual=st.booleans(),
+    zero_points=st.booleans(),
     in_place=st.booleans(),
     cuts=st.lists(st.integers(0, 4), max_size=3),
     extra_stride=st.integers(0, 5),
@@ -141,10 +145,10 @@ all_formats = pytest.mark.parametrize(
 )
 def test_any_shape(
     tokens: int, rows: int, cols: int, x_bits: int, bits: int, group_size: int, scale_bits: int, bias: bool,
-    residual: bool, in_place: bool, cuts: list[int], extra_stride: int, seed: int,
+    residual: bool, zero_points: bool, in_place: bool, cuts: list[int], extra_stride: int, seed: int,
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(seed)
-    case = make_case(rng, tokens, rows, cols, x_bits, bits, group_size, scale_bits, bias, residual)
+    case = make_case(rng, tokens, rows, cols, x_bits, bits, group_size, scale_bits, bias, residual, zero_points)
     check(case, tuple(cuts), extra_stride, in_place)
 
 
@@ -152,7 +156,8 @@ def test_any_shape(
 def test_every_tile_height(x_bits: int, bits: int, group_size: int, scale_bits: int) -> None:
     rng = np.random.default_rng(1)
     for tokens in (*range(1, 14), 17, 23, 25):
-        check(make_case(rng, tokens, 70, 3 * group_size - 5, x_bits, bits, group_size, scale_bits), (1,))
+        zero_points = tokens % 3 == 0
+        check(make_case(rng, tokens, 70, 3 * group_size - 5, x_bits, bits, group_size, scale_bits, zero_points=zero_points), (1,))
 
 
 @pytest.mark.parametrize(("x_bits", "bits"), [(16, 4), (8, 4), (16, 8), (8, 8)])
@@ -178,6 +183,9 @@ def test_extreme_values(x_bits: int, bits: int, group_size: int, scale_bits: int
     case.q_x[:] = x
     case.q_w[:] = w
     check(case)
+    for zero in (-limit_w, limit_w - 1):
+        case.zero_w = np.full(case.scale_w.shape, zero, np.int8)
+        check(case)
 
 
 @settings(max_examples=60, deadline=None)
@@ -267,32 +275,36 @@ def words_of(q: npt.NDArray[np.int8], bits: int) -> npt.NDArray[np.int32]:
     group_size=st.sampled_from([32, 64, 128]),
     scale_bits=st.sampled_from([16, 32]),
     channel=st.booleans(),
+    zero_points=st.booleans(),
     step=st.integers(1, 5),
     extra_words=st.integers(0, 2),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_pack_round_trip(
-    rows: int, cols: int, bits: int, group_size: int, scale_bits: int, channel: bool, step: int, extra_words: int,
-    seed: int,
+    rows: int, cols: int, bits: int, group_size: int, scale_bits: int, channel: bool, zero_points: bool, step: int,
+    extra_words: int, seed: int,
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(seed)
     limit, groups = 1 << (bits - 1), -(-cols // group_size)
     q = rng.integers(-limit, limit, (rows, cols), np.int8, endpoint=False)
     scales = random_scales(rng, (rows, 1 if channel else groups), scale_bits)
-    packed = _testing.pack_linear(q, scales, bits, group_size, scale_bits, step)
+    zero = rng.integers(-limit, limit, scales.shape, np.int8) if zero_points else None
+    packed = _testing.pack_linear(q, scales, bits, group_size, scale_bits, step, zero)
     words = words_of(q, bits)
     words = np.concatenate([words, np.full((rows, extra_words), -1, np.int32)], 1)
-    from_words = _testing.pack_linear_words(words, cols, scales, bits, group_size, scale_bits, step)
+    from_words = _testing.pack_linear_words(words, cols, scales, bits, group_size, scale_bits, step, zero)
     np.testing.assert_array_equal(from_words, packed)
-    unpacked, unpacked_scales = _testing.unpack_linear(packed, rows, cols, bits, group_size, scale_bits)
+    unpacked, unpacked_scales, unpacked_zero = _testing.unpack_linear(packed, rows, cols, bits, group_size, scale_bits)
     np.testing.assert_array_equal(unpacked, q)
     np.testing.assert_array_equal(unpacked_scales, np.broadcast_to(scales, (rows, groups)))
+    np.testing.assert_array_equal(unpacked_zero, np.broadcast_to(0 if zero is None else zero, (rows, groups)))
     # Padding, seen through a weight of the full blocks: zero values, and zero scales behind the rows.
     full_rows, full_cols = -(-rows // 32) * 32, groups * group_size
-    padded, padded_scales = _testing.unpack_linear(packed, full_rows, full_cols, bits, group_size, scale_bits)
+    padded, padded_scales, padded_zero = _testing.unpack_linear(packed, full_rows, full_cols, bits, group_size, scale_bits)
     assert not padded[rows:].any()
     assert not padded[:, cols:].any()
     assert not padded_scales[rows:].any()
+    assert not padded_zero[rows:].any()
 
 
 def test_packs_what_compressed_tensors_packed() -> None:
@@ -314,13 +326,13 @@ def test_f16_scales_are_exact_or_refused() -> None:
     every_half = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
     rows = len(every_half)
     packed = _testing.pack_linear(np.ones((rows, 32), np.int8), every_half[:, None], 4, 32, 16)
-    _, scales = _testing.unpack_linear(packed, rows, 32, 4, 32, 16)
+    _, scales, _ = _testing.unpack_linear(packed, rows, 32, 4, 32, 16)
     np.testing.assert_array_equal(scales[:, 0], every_half)
-    _, scales = _testing.unpack_linear(_testing.pack_linear(q, -every_half[5:6, None], 4, 32, 16), 1, 32, 4, 32, 16)
+    _, scales, _ = _testing.unpack_linear(_testing.pack_linear(q, -every_half[5:6, None], 4, 32, 16), 1, 32, 4, 32, 16)
     assert scales[0, 0] == -every_half[5]
     for value in (0.1, 65520.0, 1e-8, 2.0**-25, 3 * 2.0**-25, np.inf, np.nan, 1.0 + 2.0**-11, -1e30):
         bad = np.full((1, 1), value, np.float32)
         with pytest.raises(ValueError, match="scale_bits 32"):
             _testing.pack_linear(q, bad, 4, 32, 16)
-        _, scales = _testing.unpack_linear(_testing.pack_linear(q, bad, 4, 32, 32), 1, 32, 4, 32, 32)
+        _, scales, _ = _testing.unpack_linear(_testing.pack_linear(q, bad, 4, 32, 32), 1, 32, 4, 32, 32)
         np.testing.assert_array_equal(scales, bad)

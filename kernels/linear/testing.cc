@@ -12,16 +12,20 @@ HVL_DECLARE_VARIANTS(linear, LinearArgs)
 namespace hvl::testing {
 namespace {
 
-LinearWeight layout_of(int32_t rows, int32_t cols, int32_t bits, int32_t group_size, int32_t scale_bits) {
+using ZeroPoints = std::optional<Array<int8_t>>;
+
+LinearWeight layout_of(int32_t rows, int32_t cols, int32_t bits, int32_t group_size, int32_t scale_bits, bool zero_points) {
   check_group_size(group_size);
   check(bits == 4 || bits == 8, "expected bits 4 or 8, got " + std::to_string(bits));
   check(scale_bits == 16 || scale_bits == 32, "expected scale_bits 16 or 32, got " + std::to_string(scale_bits));
-  return {nullptr, rows, cols, bits, group_size, scale_bits};
+  return {nullptr, rows, cols, bits, group_size, scale_bits, zero_points};
 }
 
-void check_scales(const Array<float>& scales, const LinearWeight& layout) {
+void check_scales(const Array<float>& scales, const ZeroPoints& zero_points, const LinearWeight& layout) {
   check(scales.ndim() == 2 && scales.shape(0) == layout.rows && (scales.shape(1) == linear_groups(layout) || scales.shape(1) == 1),
         "expected scales (rows, groups) or (rows, 1)");
+  check(!zero_points || (zero_points->ndim() == 2 && zero_points->shape(0) == layout.rows && zero_points->shape(1) == scales.shape(1)),
+        "expected zero_points of the scales' shape");
 }
 
 // Packs in ranges of `step` row blocks.
@@ -35,22 +39,24 @@ Array<uint8_t> pack_in_steps(const LinearWeight& layout, int32_t step, const Pac
   return packed;
 }
 
-Array<uint8_t> pack(const Array<int8_t>& q, const Array<float>& scales, int32_t bits, int32_t group_size, int32_t scale_bits, int32_t step) {
+Array<uint8_t> pack(const Array<int8_t>& q, const Array<float>& scales, int32_t bits, int32_t group_size, int32_t scale_bits, int32_t step,
+                    const ZeroPoints& zero_points) {
   check(q.ndim() == 2, "expected q of shape (rows, cols)");
-  const LinearWeight layout = layout_of(int32_t(q.shape(0)), int32_t(q.shape(1)), bits, group_size, scale_bits);
-  check_scales(scales, layout);
+  const LinearWeight layout = layout_of(int32_t(q.shape(0)), int32_t(q.shape(1)), bits, group_size, scale_bits, zero_points.has_value());
+  check_scales(scales, zero_points, layout);
   return pack_in_steps(layout, step, [&](uint8_t* dst, int32_t begin, int32_t end) {
-    return pack_linear(q.data(), scales.data(), int32_t(scales.shape(1)), layout, dst, begin, end);
+    return pack_linear(q.data(), scales.data(), zero_points ? zero_points->data() : nullptr, int32_t(scales.shape(1)), layout, dst, begin, end);
   });
 }
 
 Array<uint8_t> pack_words(const Array<int32_t>& words, int32_t cols, const Array<float>& scales, int32_t bits, int32_t group_size,
-                          int32_t scale_bits, int32_t step) {
+                          int32_t scale_bits, int32_t step, const ZeroPoints& zero_points) {
   check(words.ndim() == 2 && words.shape(1) * 32 >= int64_t(cols) * bits, "expected words of shape (rows, ceil(cols * bits / 32))");
-  const LinearWeight layout = layout_of(int32_t(words.shape(0)), cols, bits, group_size, scale_bits);
-  check_scales(scales, layout);
+  const LinearWeight layout = layout_of(int32_t(words.shape(0)), cols, bits, group_size, scale_bits, zero_points.has_value());
+  check_scales(scales, zero_points, layout);
   return pack_in_steps(layout, step, [&](uint8_t* dst, int32_t begin, int32_t end) {
-    return pack_linear_words(words.data(), words.shape(1), scales.data(), int32_t(scales.shape(1)), layout, dst, begin, end);
+    return pack_linear_words(words.data(), words.shape(1), scales.data(), zero_points ? zero_points->data() : nullptr, int32_t(scales.shape(1)), layout,
+                             dst, begin, end);
   });
 }
 
@@ -59,8 +65,12 @@ py::tuple unpack(const Array<uint8_t>& packed, int32_t rows, int32_t cols, int32
   const int32_t groups = linear_groups(weight);
   Array<int8_t> q({rows, cols});
   Array<float> scales({rows, groups});
-  for (int32_t r = 0; r < rows; ++r) unpack_row(weight, r, q.mutable_data() + int64_t(r) * cols, scales.mutable_data() + int64_t(r) * groups);
-  return py::make_tuple(q, scales);
+  Array<int8_t> zero_points({rows, groups});
+  for (int32_t r = 0; r < rows; ++r) {
+    unpack_row(weight, r, q.mutable_data() + int64_t(r) * cols, scales.mutable_data() + int64_t(r) * groups,
+               zero_points.mutable_data() + int64_t(r) * groups);
+  }
+  return py::make_tuple(q, scales, zero_points);
 }
 
 void linear(const Array<uint8_t>& q, const Array<float>& scales, const Array<int32_t>& sums, int32_t cols, int32_t x_bits,
@@ -102,11 +112,12 @@ void bind_linear(pybind11::module_& m) {
   using namespace hvl::testing;
   using pybind11::arg;
   m.def("pack_linear", &pack, arg("q").noconvert(), arg("scales").noconvert(), arg("bits"), arg("group_size"), arg("scale_bits"),
-        arg("step") = 1 << 20, "q (rows, cols) int8, scales (rows, groups or 1) -> packed bytes; ValueError if a scale is not exact in F16");
+        arg("step") = 1 << 20, arg("zero_points").noconvert() = py::none(),
+        "q (rows, cols) int8, scales and perhaps zero_points int8 (rows, groups or 1) -> packed bytes; ValueError if a scale is not exact in F16");
   m.def("pack_linear_words", &pack_words, arg("words").noconvert(), arg("cols"), arg("scales").noconvert(), arg("bits"),
-        arg("group_size"), arg("scale_bits"), arg("step") = 1 << 20, "the same from compressed-tensors' weight_packed (rows, words) int32");
+        arg("group_size"), arg("scale_bits"), arg("step") = 1 << 20, arg("zero_points").noconvert() = py::none(), "the same from compressed-tensors' weight_packed (rows, words) int32");
   m.def("unpack_linear", &unpack, arg("packed").noconvert(), arg("rows"), arg("cols"), arg("bits"), arg("group_size"), arg("scale_bits"),
-        "packed bytes -> q (rows, cols) int8, scales (rows, groups)");
+        "packed bytes -> q (rows, cols) int8, scales (rows, groups), zero_points int8 (rows, groups)");
   m.def("linear", &linear, arg("q").noconvert(), arg("scales").noconvert(), arg("sums").noconvert(), arg("cols"), arg("x_bits"),
         arg("packed").noconvert(), arg("rows"), arg("bits"), arg("group_size"), arg("scale_bits"), arg("bias").none(true),
         arg("residual").none(true), arg("out").noconvert(), arg("variant"), arg("begin") = 0, arg("end") = -1,

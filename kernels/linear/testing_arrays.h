@@ -68,14 +68,18 @@ inline void check_group_size(int32_t group_size) {
         "expected group_size 32, 64 or 128, got " + std::to_string(group_size));
 }
 
-// packed: the bytes of a packed (rows, cols) weight, or of `blocks` of its row blocks.
+// packed: the bytes of a packed (rows, cols) weight, or of `blocks` of its row blocks; their number tells whether it has zero points.
 inline LinearWeight weight_of(const Array<uint8_t>& packed, int32_t rows, int32_t cols, int32_t bits, int32_t group_size,
                               int32_t scale_bits, int32_t blocks = -1) {
   check_group_size(group_size);
   check(bits == 4 || bits == 8, "expected bits 4 or 8, got " + std::to_string(bits));
   check(scale_bits == 16 || scale_bits == 32, "expected scale_bits 16 or 32, got " + std::to_string(scale_bits));
-  const LinearWeight weight = {packed.data(), rows, cols, bits, group_size, scale_bits};
-  const size_t bytes = blocks < 0 ? linear_bytes(weight) : blocks * linear_block_bytes(weight);
+  LinearWeight weight = {packed.data(), rows, cols, bits, group_size, scale_bits};
+  const auto size = [&] { return blocks < 0 ? linear_bytes(weight) : blocks * linear_block_bytes(weight); };
+  const size_t bytes = size();
+  weight.zero_points = 1;
+  if (size_t(packed.size()) == size()) return weight;
+  weight.zero_points = 0;
   check(size_t(packed.size()) == bytes,
         "expected " + std::to_string(bytes) + " bytes of packed weight, got " + std::to_string(packed.size()));
   check(reinterpret_cast<uintptr_t>(packed.data()) % 64 == 0, "expected a packed weight at a 64-byte boundary: use what pack_linear returned");

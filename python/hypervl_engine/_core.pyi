@@ -76,11 +76,19 @@ class WeightPacker:
     """Writes a packed weight file (or private memory) section by section, in the order given to `plan_*`, then `finish`."""
 
     def __init__(self, path: str | None, fingerprint: str, config_json: str) -> None: ...
-    def plan_linear(self, name: str, rows: int, cols: int, bits: int, group_size: int, scale_bits: int) -> None: ...
+    def plan_linear(
+        self, name: str, rows: int, cols: int, bits: int, group_size: int, scale_bits: int, zero_points: bool = False
+    ) -> None: ...
     def plan_array(self, name: str, dtype: str, shape: Sequence[int]) -> None: ...
     def begin(self) -> int:
         """Lays out the file (total bytes returned) and maps it."""
-    def write_linear(self, name: str, weight_packed: NDArray[np.int32], weight_scale: NDArray[np.float32]) -> None: ...
+    def write_linear(
+        self,
+        name: str,
+        weight_packed: NDArray[np.int32],
+        weight_scale: NDArray[np.float32],
+        zero_points: NDArray[np.int8] | None = None,
+    ) -> None: ...
     def write_array(self, name: str, values: NDArray[Any]) -> None: ...
     def finish(self) -> WeightStore:
         """Checksums, flushes and (with a path) leaves a complete file there; the returned store reads the same memory."""
@@ -97,7 +105,7 @@ class WeightStore:
     @property
     def config_json(self) -> str: ...
     def info(self, name: str) -> dict[str, Any]:
-        """`shape`, `dtype` ("linear" for a packed one), `bytes`; of a linear `bits`, `group_size`, `scale_bits` too."""
+        """`shape`, `dtype` ("linear" for a packed one), `bytes`; of a linear `bits`, `group_size`, `scale_bits`, `zero_points` too."""
     def array(self, name: str) -> NDArray[Any]:
         """A copy of a tensor that is not a packed linear."""
     def dequantize(self, name: str) -> NDArray[np.float32]:

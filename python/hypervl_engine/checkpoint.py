@@ -199,7 +199,8 @@ class _Loader:
         for name, spec in self.specs.items():
             if spec.kind == "linear":
                 scale_bits = 16 if _exact_in_f16(read_scales(source, name, spec)) else 32
-                packer.plan_linear(name, spec.shape[0], spec.shape[1], spec.bits, spec.engine_group, scale_bits)
+                rows, columns = spec.shape
+                packer.plan_linear(name, rows, columns, spec.bits, spec.engine_group, scale_bits, spec.zero_points)
             else:
                 packer.plan_array(name, spec.dtypes[0], spec.shape)
         with _cache_errors():
@@ -208,7 +209,7 @@ class _Loader:
             for name, spec in self.specs.items():
                 if spec.kind == "linear":
                     words = np.ascontiguousarray(source.array(name + "_packed"))
-                    packer.write_linear(name, words, read_scales(source, name, spec))
+                    packer.write_linear(name, words, read_scales(source, name, spec), read_zero_points(source, name, spec))
                 else:
                     packer.write_array(name, _read_array(source, name, spec))
                 advance(_spec_bytes(spec))
@@ -221,11 +222,14 @@ def stored_tensors(name: str, spec: TensorSpec) -> dict[str, tuple[tuple[str, ..
     if spec.kind == "array":
         return {name: (spec.dtypes, spec.shape)}
     rows, columns = spec.shape
-    return {
+    stored: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
         name + "_packed": (("I32",), (rows, -(-columns * spec.bits // 32))),
         name + "_scale": (FLOATS, (rows, spec.groups)),
         name + "_shape": (("I64", "I32"), (2,)),
     }
+    if spec.zero_points:
+        stored[name + "_zero_point"] = (("I32",), (-(-rows * spec.bits // 32), spec.groups))
+    return stored
 
 
 def check_tensors(source: SafetensorsFolder, specs: dict[str, TensorSpec]) -> None:
@@ -259,6 +263,16 @@ def _check_tensor(where: str, info: TensorInfo, dtypes: tuple[str, ...], shape: 
 def read_scales(source: SafetensorsFolder, name: str, spec: TensorSpec) -> NDArray[np.float32]:
     """(rows, groups) scales, checked to be finite and not negative."""
     return _checked(source, name + "_scale", (spec.shape[0], spec.groups), negative=False)
+
+
+def read_zero_points(source: SafetensorsFolder, name: str, spec: TensorSpec) -> NDArray[np.int8] | None:
+    """(rows, groups) zero points in the range of the weights, or None. They are stored as the weights are, but packed along the rows."""
+    if not spec.zero_points:
+        return None
+    words = np.ascontiguousarray(source.array(name + "_zero_point")).view(np.uint32).reshape(-1, 1, spec.groups)
+    shifts = np.arange(0, 32, spec.bits, dtype=np.uint32).reshape(1, -1, 1)
+    values = (words >> shifts & np.uint32((1 << spec.bits) - 1)).reshape(-1, spec.groups)[: spec.shape[0]]
+    return (values.astype(np.int16) - (1 << (spec.bits - 1))).astype(np.int8)
 
 
 def _read_array(source: SafetensorsFolder, name: str, spec: TensorSpec) -> NDArray[Any]:

@@ -262,10 +262,11 @@ class VrcConfig:
 
 @dataclass(frozen=True)
 class QuantScheme:
-    """How a linear's weight is stored. group_size 0: one scale a row (`channel`)."""
+    """How a linear's weight is stored. group_size 0: one scale a row (`channel`). Not symmetric: every scale has a zero point."""
 
     bits: int
     group_size: int
+    symmetric: bool = True
 
 
 @dataclass(frozen=True)
@@ -289,9 +290,7 @@ class QuantizationConfig:
             bits = w.integer("num_bits", 4, 8)
             check(bits in (4, 8), w.name("num_bits"), "4 or 8", bits)
             w.choice("type", ("int",), default="int")
-            check(
-                w.boolean("symmetric", default=True), w.name("symmetric"), "true (zero points are not supported)", False
-            )
+            symmetric = w.boolean("symmetric", default=True)
             strategy = w.choice("strategy", ("group", "channel"))
             size = w.integer("group_size", 32, 128) if strategy == "group" else 0
             check(size in (0, 32, 64, 128), w.name("group_size"), "32, 64 or 128", size)
@@ -301,7 +300,7 @@ class QuantizationConfig:
                 "no reordering of columns",
                 w.get("actorder"),
             )
-            groups.append((QuantScheme(bits, size), _patterns(g, "targets")))
+            groups.append((QuantScheme(bits, size, symmetric), _patterns(g, "targets")))
         return QuantizationConfig(tuple(groups), _patterns(r, "ignore") if r.get("ignore") is not None else ())
 
     @cached_property
@@ -427,7 +426,7 @@ def quantization_dict(config: QuantizationConfig) -> dict[str, Any]:
     """compressed-tensors' form of a QuantizationConfig."""
     groups = {}
     for i, (scheme, targets) in enumerate(config.groups):
-        weights: dict[str, Any] = {"num_bits": scheme.bits, "type": "int", "symmetric": True}
+        weights: dict[str, Any] = {"num_bits": scheme.bits, "type": "int", "symmetric": scheme.symmetric}
         weights |= (
             {"strategy": "group", "group_size": scheme.group_size} if scheme.group_size else {"strategy": "channel"}
         )

@@ -19,8 +19,8 @@ LM_HEAD = "lm_head.weight"
 class TensorSpec:
     """One tensor of the model, under its float name.
 
-    A `linear` (rows, columns) is stored packed: `X.weight_packed`, `X.weight_scale` and `X.weight_shape`. An `array` is
-    stored as it is, in one of `dtypes`; the engine keeps it as the first of them.
+    A `linear` (rows, columns) is stored packed: `X.weight_packed`, `X.weight_scale`, `X.weight_shape` and, with
+    `zero_points`, `X.weight_zero_point`. An `array` is stored as it is, in one of `dtypes`; the engine keeps it as the first of them.
     """
 
     kind: Literal["linear", "array"]
@@ -28,6 +28,7 @@ class TensorSpec:
     dtypes: tuple[str, ...] = FLOATS
     bits: int = 0
     group_size: int = 0  # linear: 0 is one scale a row
+    zero_points: bool = False
 
     @property
     def groups(self) -> int:
@@ -85,7 +86,7 @@ def _linear_spec(config: Config, name: str, shape: tuple[int, int]) -> TensorSpe
             f"config.json: quantization_config: expected a group_size that divides the {shape[1]} columns of {module}, "
             f"got {scheme.group_size}"
         )
-    return TensorSpec("linear", shape, bits=scheme.bits, group_size=scheme.group_size)
+    return TensorSpec("linear", shape, bits=scheme.bits, group_size=scheme.group_size, zero_points=not scheme.symmetric)
 
 
 def _check_groups(specs: dict[str, TensorSpec]) -> None:
