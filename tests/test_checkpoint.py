@@ -422,7 +422,7 @@ def test_zero_points_are_compressed_tensors_zero_points(copy: Path) -> None:
         np.testing.assert_array_equal(store.dequantize(name), theirs)
         assert store.info(name)["zero_points"]
     edit(copy, lambda tensors: tensors.pop(Q_PROJ + "_zero_point") and None)
-    with pytest.raises(CheckpointError, match="q_proj.weight_zero_point"):
+    with pytest.raises(CheckpointError, match=r"q_proj\.weight_zero_point"):
         open_checkpoint(copy).open_weights()
 
 

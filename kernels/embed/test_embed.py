@@ -22,7 +22,14 @@ VARIANTS = _testing.available_variants()
     seed=st.integers(0, 2**32 - 1),
 )
 def test_rows_are_exact(
-    variant: str, vocab: int, hidden: int, bits: int, group_size: int, scale_bits: int, channel: bool, zero_points: bool,
+    variant: str,
+    vocab: int,
+    hidden: int,
+    bits: int,
+    group_size: int,
+    scale_bits: int,
+    channel: bool,
+    zero_points: bool,
     seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
