@@ -11,15 +11,17 @@ namespace {
 template <int kXPlanes>
 struct Avx2Nibbles : Simd256 {
   static constexpr int kPlanes = kXPlanes;
-  static constexpr bool kOffset = true;
+  static constexpr bool kOffset = true, kBothNibbles = true;
   static constexpr int kVectors = 2, kRows = 16;
   static constexpr int kMaxStreams = 4;  // x 2 registers of rows = 8 accumulators; products, weights and constants take the other 8
 
   HVL_INLINE static Int load(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
   HVL_INLINE static Int broadcast(const uint8_t* p, int64_t) { return broadcast4(p); }
   HVL_INLINE static Int row_sums(const Int* sums, int v) { return sums[v]; }
-  HVL_INLINE static Int dot(Int sum, Int of_unsigned, Int of_signed) {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(of_unsigned, of_signed), _mm256_set1_epi16(1)));
+  // The pairs of both products fit 16 bits together too.
+  HVL_INLINE static Int two_dots(Int sum, Int unsigned1, Int signed1, Int unsigned2, Int signed2) {
+    const Int pairs = _mm256_add_epi16(_mm256_maddubs_epi16(unsigned1, signed1), _mm256_maddubs_epi16(unsigned2, signed2));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
 };
 
@@ -27,7 +29,7 @@ struct Avx2Nibbles : Simd256 {
 template <int kXPlanes>
 struct Avx2Bytes : Simd256 {
   static constexpr int kPlanes = 1;  // after they are put together
-  static constexpr bool kOffset = false;
+  static constexpr bool kOffset = false, kBothNibbles = false;
   static constexpr int kVectors = 4, kRows = 16;
   static constexpr int kBytes = 16;      // of weights a register, before they are widened
   static constexpr int kMaxStreams = 2;  // x 4 registers of sums

@@ -15,7 +15,7 @@ struct Avx512Vnni {
   using Int = __m512i;
   using Float = __m512;
   static constexpr int kPlanes = kXPlanes;
-  static constexpr bool kOffset = true;
+  static constexpr bool kOffset = true, kBothNibbles = false;
   static constexpr int kLanes = 16, kBytes = 64, kVectors = 2, kRows = 32;
   static constexpr int kMaxStreams = 12;  // x 2 registers of rows = 24 accumulators of 32 registers
 

@@ -76,16 +76,16 @@ HVL_INLINE inline int32_t start_of_sums(const int32_t* sums) {
   return S::kPlanes == 1 ? -128 * sums[0] : -(128 * 256) * sums[1];
 }
 
-// Adds all groups of rows [row0, row0 + S::kRows) of a row block to acc (kTokens, 32).
+// Adds `count` groups of rows [row0, row0 + S::kRows) of a row block to acc (kTokens, 32).
 template <typename S, int kWeightBits, int kTokens>
-HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, const uint8_t* w, TileOfX tile, float* acc) {
+HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, const uint8_t* w, TileOfX tile, float* acc) {
   constexpr int kVectors = S::kVectors;
   constexpr int kPrefetchBytes = 4096;  // weights come from memory or the L2 cache, and the processor's own prefetch stops at page ends
   using Int = typename S::Int;
   if constexpr (S::kRows == kLinearRowBlock) row0 = 0;
   acc += row0;
   const int64_t row_bytes = layout.row_bytes, plane = layout.plane, groups = layout.groups;
-  for (int32_t g = layout.groups; g > 0; --g) {
+  for (; count > 0; --count) {
     const uint8_t* scales = w + uint32_t(row0 * layout.scale_bits) / 8;
     const uint8_t* zero_points = w + 4 * layout.scale_bits + 2 * row0;
     w += 4 * layout.scale_bits + (layout.zero_points ? kLinearRowBlock * sizeof(int16_t) : 0);
@@ -103,28 +103,48 @@ HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, const uint8_t* 
       unroll<S::kRows * 4 / 64>([&](auto line) HVL_INLINE {
         _mm_prefetch(reinterpret_cast<const char*>(wp + kPrefetchBytes + 64 * line), _MM_HINT_T0);
       });
-      unroll<8 / kWeightBits>([&](auto part) HVL_INLINE {
-        Int values[kVectors];
+      if constexpr (kWeightBits == 4 && S::kBothNibbles) {
+        Int low_values[kVectors], high_values[kVectors];
         unroll<kVectors>([&](auto v) HVL_INLINE {
-          values[v] = S::load(wp + S::kBytes * v);
-          if constexpr (kWeightBits == 4) values[v] = part ? S::high_nibbles(values[v]) : S::low_nibbles(values[v]);
+          low_values[v] = S::low_nibbles(S::load(wp + S::kBytes * v));
+          high_values[v] = S::high_nibbles(S::load(wp + S::kBytes * v));
         });
-        const uint8_t* xp = x + 4 * part;
-        if constexpr (S::kPlanes == 2) {  // the weights as the signed side
-          unroll<kTokens>([&](auto t) HVL_INLINE {
-            const Int low_x = S::broadcast(xp + t * row_bytes + plane, plane);
-            unroll<kVectors>([&](auto v) HVL_INLINE { low[t][v] = S::dot(low[t][v], low_x, values[v]); });
-          });
-        }
-        if constexpr (kWeightBits == 8) unroll<kVectors>([&](auto v) HVL_INLINE { values[v] = S::flip(values[v]); });
         unroll<kTokens>([&](auto t) HVL_INLINE {
-          const Int signed_x = S::broadcast(xp + t * row_bytes, plane);
+          const uint8_t* xt = x + t * row_bytes;
+          if constexpr (S::kPlanes == 2) {  // the weights as the signed side
+            const Int first = S::broadcast(xt + plane, plane), second = S::broadcast(xt + plane + 4, plane);
+            unroll<kVectors>([&](auto v) HVL_INLINE { low[t][v] = S::two_dots(low[t][v], first, low_values[v], second, high_values[v]); });
+          }
+          const Int first = S::broadcast(xt, plane), second = S::broadcast(xt + 4, plane);
           unroll<kVectors>([&](auto v) HVL_INLINE {
             Int& sum = S::kPlanes == 2 ? high[t][v] : low[t][v];
-            sum = S::dot(sum, values[v], signed_x);
+            sum = S::two_dots(sum, low_values[v], first, high_values[v], second);
           });
         });
-      });
+      } else {
+        unroll<8 / kWeightBits>([&](auto part) HVL_INLINE {
+          Int values[kVectors];
+          unroll<kVectors>([&](auto v) HVL_INLINE {
+            values[v] = S::load(wp + S::kBytes * v);
+            if constexpr (kWeightBits == 4) values[v] = part ? S::high_nibbles(values[v]) : S::low_nibbles(values[v]);
+          });
+          const uint8_t* xp = x + 4 * part;
+          if constexpr (S::kPlanes == 2) {  // the weights as the signed side
+            unroll<kTokens>([&](auto t) HVL_INLINE {
+              const Int low_x = S::broadcast(xp + t * row_bytes + plane, plane);
+              unroll<kVectors>([&](auto v) HVL_INLINE { low[t][v] = S::dot(low[t][v], low_x, values[v]); });
+            });
+          }
+          if constexpr (kWeightBits == 8) unroll<kVectors>([&](auto v) HVL_INLINE { values[v] = S::flip(values[v]); });
+          unroll<kTokens>([&](auto t) HVL_INLINE {
+            const Int signed_x = S::broadcast(xp + t * row_bytes, plane);
+            unroll<kVectors>([&](auto v) HVL_INLINE {
+              Int& sum = S::kPlanes == 2 ? high[t][v] : low[t][v];
+              sum = S::dot(sum, values[v], signed_x);
+            });
+          });
+        });
+      }
       x += 32 / kWeightBits;
       wp += 128;
     } while (--left > 0);
@@ -154,7 +174,7 @@ HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, const uint8_t* 
   }
 }
 
-using AddGroups = void (*)(const Layout&, int32_t, const uint8_t*, TileOfX, float*);
+using AddGroups = void (*)(const Layout&, int32_t, int32_t, const uint8_t*, TileOfX, float*);
 
 template <typename S, int kWeightBits, int kTokens = S::kMaxStreams / S::kPlanes>
 inline AddGroups add_groups_of(int32_t tokens) {
@@ -227,7 +247,13 @@ void run(const LinearArgs& args, int32_t begin, int32_t end) {
       for (int32_t b = first; b < last; ++b) {
         prefetch_out(args, b, token, count);
         memset(acc, 0, size_t(count) * kLinearRowBlock * sizeof(float));
-        for (int32_t row0 = 0; row0 < kLinearRowBlock; row0 += S::kRows) add(layout, row0, weight.data + b * block_bytes, tile, acc);
+        // In passes over a part of the rows, a group at a time: its weights are in the L1 cache after the first.
+        const int32_t at_once = S::kRows == kLinearRowBlock ? groups : 1;
+        const uint8_t* w = weight.data + b * block_bytes;
+        for (int32_t g = 0; g < groups; g += at_once, w += linear_group_bytes(weight)) {
+          const TileOfX part = {tile.q + int64_t(g) * weight.group_size, tile.scales + g, tile.sums + 2 * g};
+          for (int32_t row0 = 0; row0 < kLinearRowBlock; row0 += S::kRows) add(layout, row0, at_once, w, part, acc);
+        }
         store_block<S>(args, b, token, count, acc);
       }
       token = next;
