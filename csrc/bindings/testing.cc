@@ -10,10 +10,12 @@ namespace py = pybind11;
 HVL_TESTED_FOLDERS(HVL_DECLARE_BIND)
 void bind_schedule(py::module_& m);
 void bind_threads(py::module_& m);
+void bind_callgrind(py::module_& m);
 
 PYBIND11_MODULE(_testing, m) {
   bind_schedule(m);
   bind_threads(m);
+  bind_callgrind(m);
 #define HVL_BIND(folder) bind_##folder(m);
   HVL_TESTED_FOLDERS(HVL_BIND)
 }
