@@ -33,7 +33,7 @@ def kept(path: Path, rounds: dict[Case, list[dict[str, Any]]]) -> Results:
                 "limit_threads": dict(case.limits), "model_bytes": 9e8, "limits": {"read": 4e10, "int8": 9e11, "bf16": 4e11},
             }  # fmt: skip
             file.add(case.record(number), {**defaults, **result})
-    return Results(file, 3)
+    return Results(file)
 
 
 def test_cases_are_distinct_and_have_modules() -> None:

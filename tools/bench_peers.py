@@ -30,7 +30,7 @@ from tools.experiments.sections import replace_section
 from tools.experiments.tile_memory_profile import REPOSITORY, commit
 from tools.peers.cases import PACKAGES, Case, all_cases, arguments, module, needs_preparation
 from tools.peers.report import conditions, target_table, write
-from tools.peers.targets import Results
+from tools.peers.targets import MOST_ROUNDS, Results
 
 _TIME_LIMIT_S, _PREPARATION_LIMIT_S = 900, 3600
 _README_SECTION = "peers"
@@ -149,6 +149,8 @@ def main() -> None:
     parser.add_argument("--llama-bench", type=Path, metavar="PROGRAM", help="llama.cpp's own, instead of llama-cpp-python")
     parser.add_argument("--quiet-wait", type=float, default=60, metavar="SECONDS", help="the longest wait for a quiet machine, each time")
     options = parser.parse_args()
+    if not 1 <= options.rounds <= MOST_ROUNDS:
+        parser.error(f"--rounds is {options.rounds}: expected 1 to {MOST_ROUNDS}")
     options.python = dict(options.python)
     options.folder = options.folder.resolve()
     if options.checkpoint is not None:
@@ -164,7 +166,7 @@ def main() -> None:
     os.chdir(REPOSITORY)  # children find this package from here
     if not options.report:
         run(cases, results, options)
-    found = Results(results, options.rounds)
+    found = Results(results)
     write(found, documents[0])
     if documents[1] is not None:
         replace_section(documents[1], _README_SECTION, f"{target_table(found)}\n\n{conditions(found)}")

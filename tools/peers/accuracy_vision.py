@@ -67,7 +67,7 @@ def _ours(folder: Path, branch: str, bits: int, images: list[NDArray[np.uint8]])
 
     engine = hypervl_engine.load(folder, threads=THREADS, activation_bits=bits, context_length=512, progress=False)
     session = engine.new_session()
-    return [session.encode_tower(rgb, 1.0, branch)[0] for rgb in images], {"hypervl-engine": hypervl_engine.__version__}
+    return [session.encode_tower(rgb, 1.0, branch)[0] for rgb in images], {}
 
 
 def _openvino(tower: Any, setting: str, images: list[NDArray[np.uint8]]) -> tuple[list[Features], dict[str, str]]:

@@ -39,9 +39,8 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
             session.decode(int(session.sample()["id"]))
         return time.perf_counter() - start
 
-    version = {"hypervl-engine": hypervl_engine.__version__}
     cache = session.stats()["kv_cache_bytes"] / CONTEXT
-    return {**measure_llm(Engine(prefill, decode, load_s, decode_bytes(engine.config), version)), "cache_bytes_per_token": cache}
+    return {**measure_llm(Engine(prefill, decode, load_s, decode_bytes(engine.config), {})), "cache_bytes_per_token": cache}
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def _ours(checkpoint: Path, photo: Any) -> tuple[Any, dict[str, str]]:
         cutting = sum(event["duration_us"] for event in events if event["kind"] in ("patchify", "quantize_i16"))
         return float(session.stats()["preprocess_ms"]) + cutting / 1e3
 
-    return run, {"hypervl-engine": hypervl_engine.__version__}
+    return run, {}
 
 
 def _pillow(photo: Any) -> tuple[Any, dict[str, str]]:

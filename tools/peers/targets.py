@@ -14,6 +14,7 @@ from tools.experiments.vision_shapes import SHAPES
 from tools.peers.cases import BRANCHES, OURS, TILES, Case, all_cases
 from tools.peers.llm import DECODES, PREFILLS
 
+MOST_ROUNDS = 100
 _HALF_CACHE = 28 * 8 * 128 * 2 * 2  # bytes of float16 keys and values a position
 _MOBILENET_OPERATIONS = 2 * 300.8e6
 # (kind of dot product, dots a multiplication) that bound an engine with a setting; hypervl's 16-bit activations are two planes of bytes.
@@ -87,11 +88,11 @@ class Comparison:
 class Results:
     """The rounds of every case that were measured; what failed counts as not there, but is remembered."""
 
-    def __init__(self, results: ResultsFile, rounds: int) -> None:
+    def __init__(self, results: ResultsFile) -> None:
         self.rounds: dict[Case, dict[int, Record]] = {}
         self.failures: dict[Case, str] = {}
         for case in all_cases():
-            for number in range(1 if case.once else rounds):
+            for number in range(1 if case.once else MOST_ROUNDS):
                 result = results.get(case.record(number))
                 if result is None:
                     continue

@@ -33,7 +33,7 @@ def _ours(checkpoint: Path) -> tuple[Any, dict[str, str]]:
 
     session = hypervl_engine.load(checkpoint, threads=1, progress=False).new_session()
     rgb = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    return lambda: session.vrc_scale(rgb), {"hypervl-engine": hypervl_engine.__version__}
+    return lambda: session.vrc_scale(rgb), {}
 
 
 def _torch() -> tuple[Any, dict[str, str]]:
