@@ -44,7 +44,7 @@ class _Limit:
         if kind not in limits.kinds:  # forced to the plain C++ variant
             kind, amount = CLOCK, None
         self._declared = limits, kind, amount
-        self._rates = limits.sample(kind, runs=3)
+        self._rates = limits.sample(kind)
 
     def finish(self) -> None:
         if self._benchmark.disabled or self._benchmark.stats is None:
@@ -53,7 +53,7 @@ class _Limit:
             self.declare("clock")
         assert self._declared is not None
         limits, kind, amount = self._declared
-        rate = max([*self._rates, *limits.sample(kind, runs=3)])
+        rate = max([*self._rates, *limits.sample(kind)])
         info = self._benchmark.extra_info
         info |= {"limit": kind, "instructions": limits.kinds[kind], "threads": limits.threads, "limit_rate": rate}
         if amount is not None:

@@ -31,8 +31,8 @@ def test_rates_are_plausible(limits: Limits) -> None:
 
 
 def test_narrower_numbers_multiply_faster(limits: Limits) -> None:
-    if "int8" not in limits.kinds:
-        pytest.skip("the plain C++ variant has no dot products")
+    if not limits.kinds.get("int8", "").startswith("vp"):
+        pytest.skip("only x86 instruction sets double their rate so")
     rates = {kind: max(limits.sample(kind, runs=5)) for kind in ("f32", "int16", "int8")}
     assert rates["int8"] > 1.4 * rates["int16"]
     assert rates["int16"] > 1.2 * rates["f32"]
@@ -81,7 +81,7 @@ def test_share_is_the_median_of_rounds() -> None:
 def test_limits_are_sampled_round_the_work(limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     rates = iter((10.0, 20.0, 40.0))
-    monkeypatch.setattr(limits, "sample", lambda kind, runs: order.append(kind) or [next(rates)])
+    monkeypatch.setattr(limits, "sample", lambda kind: order.append(kind) or [next(rates)])
     measured = limits.beside(READ, lambda: order.append("work") or 0.5, rounds=2)
     assert order == [READ, "work", READ, "work", READ]
     assert measured.rates == (15.0, 30.0)

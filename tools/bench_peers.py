@@ -49,7 +49,7 @@ class Machine:
         found = {}
         for kind, threads in case.limits:
             if kind in self._limits[threads].kinds:
-                found[kind] = max(self._limits[threads].sample(kind, runs=3))
+                found[kind] = max(self._limits[threads].sample(kind))
         return found
 
 

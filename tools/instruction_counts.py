@@ -46,13 +46,14 @@ def cases() -> dict[str, Callable[[], Any]]:
         name = f"linear W{bits}A{x_bits}, {tokens} x {rows} x {cols}"
         found[name] = lambda: _testing.linear(*x, cols, x_bits, packed, rows, bits, 128, 16, None, None, out, _VARIANT)
 
-    def attention(rows: int, keys: int, heads: int, head_dim: int, dtype: type) -> None:
-        q, causal = normal(rows, heads * head_dim), dtype is np.float16
-        k = normal(heads, -(-keys // 16), head_dim, 16).astype(dtype)
-        v = normal(heads, -(-keys // 16) * 16, head_dim).astype(dtype)
-        name = f"attention {np.dtype(dtype).name}, {rows} x {keys}, {heads} heads of {head_dim}"
-        arguments = (_VARIANT, q, k, v, heads, keys - rows if causal else 0, keys, causal, head_dim**-0.5, np.empty_like(q))
-        found[name] = lambda: _testing.attention(*arguments)
+    def attention(rows: int, keys: int, heads: int, head_dim: int, causal: bool, kv_bits: int, x_bits: int) -> None:
+        q, k, v = normal(rows, heads * head_dim), normal(keys, heads * head_dim), normal(keys, heads * head_dim)
+        k_cache, v_cache = np.zeros((2, heads, -(-keys // 16), _testing.kv_block_bytes(head_dim, kv_bits)), np.uint8)
+        _testing.kv_store(_VARIANT, k, v, 0, k_cache, v_cache, head_dim, kv_bits)
+        name = f"attention KV{kv_bits} A{x_bits}, {rows} x {keys}, {heads} heads of {head_dim}"
+        position = keys - rows if causal else 0
+        arguments = (k_cache, v_cache, head_dim, kv_bits, x_bits, heads, position, keys, causal, head_dim**-0.5, np.empty_like(q))
+        found[name] = lambda: _testing.attention(_VARIANT, q, *arguments)
 
     for x_bits in (16, 8):
         linear(1, 512, 2048, x_bits, 4)
@@ -60,9 +61,10 @@ def cases() -> dict[str, Callable[[], Any]]:
         linear(32, 128, 1024, x_bits, 8)
         x = normal(16, 2048)
         found[f"quantize A{x_bits}, 16 x 2048"] = lambda x=x, x_bits=x_bits: _testing.quantize(x, 128, x_bits, _VARIANT)
-    attention(64, 256, 1, 64, np.float32)
-    attention(64, 256, 1, 128, np.float16)
-    attention(1, 1024, 4, 128, np.float16)
+    attention(64, 256, 1, 64, False, 16, 16)
+    attention(64, 256, 1, 64, False, 8, 8)
+    attention(64, 256, 1, 128, True, 16, 16)
+    attention(1, 1024, 4, 128, True, 8, 16)
     tile, weight = normal(32, 1024), np.ones(1024, np.float32)
     out = np.empty_like(tile)
     found["layer norm, 32 x 1024"] = lambda: _testing.norm(_VARIANT, tile, weight, weight, 1e-6, out)

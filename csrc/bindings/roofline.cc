@@ -55,6 +55,11 @@ HVL_LOOP(fma_ymm, "avx2,fma", 32, "x", "vfmadd231ps %3, %2, %0")
 // The least that a dot product takes: multiply pairs, add them up.
 HVL_LOOP(bytes_ymm, "avx2", 32, "x", "vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0")
 HVL_LOOP(words_ymm, "avx2", 32, "x", "vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0")
+#elif defined(__aarch64__)
+HVL_LOOP(fma_neon, "+simd", 16, "w", "fmla %0.4s, %2.4s, %3.4s")
+HVL_LOOP(words_neon, "+simd", 16, "w", "smlal %0.4s, %2.4h, %3.4h")
+HVL_LOOP(bytes_dot, "+dotprod", 16, "w", "sdot %0.4s, %2.16b, %3.16b")
+HVL_LOOP(bytes_i8mm, "arch=armv8.2-a+i8mm", 16, "w", "smmla %0.4s, %2.16b, %3.16b")
 #endif
 
 // Clock cycles: additions that wait for each other.
@@ -69,26 +74,33 @@ void additions(int64_t rounds) {
 }
 
 struct Kind {
-  Isa isa;              // whose kernels it is the limit of
+  const char* isa;      // whose kernels it is the limit of; null: of all
   const char* name;     // "f32", "bf16", "int8", "int16": what is multiplied
-  const char* feature;  // of the processor, beyond those of the instruction set
+  const char* feature;  // of the processor; null: none is needed
   const char* instructions;
   double operations;  // multiplications and additions of the instructions
   Loop loop;
 };
 
 const Kind kKinds[] = {
+    {nullptr, "clock", nullptr, "dependent additions", 1, additions},
 #if defined(__x86_64__)
-    {Isa::kAvx512Vnni, "f32", "avx512f", "vfmadd231ps zmm", 32, fma_zmm},
-    {Isa::kAvx512Vnni, "bf16", "avx512bf16", "vdpbf16ps zmm", 64, bf16_zmm},
-    {Isa::kAvx512Vnni, "int8", "avx512vnni", "vpdpbusd zmm", 128, bytes_zmm},
-    {Isa::kAvx512Vnni, "int16", "avx512vnni", "vpdpwssd zmm", 64, words_zmm},
-    {Isa::kAvx2, "f32", "fma", "vfmadd231ps ymm", 16, fma_ymm},
-    {Isa::kAvx2, "int8", "avx2", "vpmaddubsw, vpaddw ymm", 64, bytes_ymm},
-    {Isa::kAvx2, "int16", "avx2", "vpmaddwd, vpaddd ymm", 32, words_ymm},
+    {"avx512vnni", "f32", "avx512f", "vfmadd231ps zmm", 32, fma_zmm},
+    {"avx512vnni", "bf16", "avx512bf16", "vdpbf16ps zmm", 64, bf16_zmm},
+    {"avx512vnni", "int8", "avx512vnni", "vpdpbusd zmm", 128, bytes_zmm},
+    {"avx512vnni", "int16", "avx512vnni", "vpdpwssd zmm", 64, words_zmm},
+    {"avx2", "f32", "fma", "vfmadd231ps ymm", 16, fma_ymm},
+    {"avx2", "int8", "avx2", "vpmaddubsw, vpaddw ymm", 64, bytes_ymm},
+    {"avx2", "int16", "avx2", "vpmaddwd, vpaddd ymm", 32, words_ymm},
+#elif defined(__aarch64__)
+    {"neondot", "f32", nullptr, "fmla 4s", 8, fma_neon},
+    {"neondot", "int8", "asimddp", "sdot", 32, bytes_dot},
+    {"neondot", "int16", nullptr, "smlal 4s", 8, words_neon},
+    {"i8mm", "f32", nullptr, "fmla 4s", 8, fma_neon},
+    {"i8mm", "int8", "i8mm", "smmla", 64, bytes_i8mm},
+    {"i8mm", "int16", nullptr, "smlal 4s", 8, words_neon},
 #endif
 };
-const Kind kClock = {Isa::kReference, "clock", nullptr, "dependent additions", 1, additions};
 
 // One word of every cache line of `kStreams` stretches side by side, with prefetches `kAhead` bytes ahead (0: those of the processor
 // alone). All of the lines pass the memory bus; which pattern is the fastest differs between processors.
@@ -141,12 +153,12 @@ class Roofline {
  public:
   // isa: whose instructions count; empty: those of the instruction set in use.
   Roofline(int threads, const std::string& isa) : pool_(checked(threads)) {
-    const Isa wanted = isa.empty() ? selected_isa() : isa_from_name(isa);
+    const std::string wanted = kIsaNames[int(isa.empty() ? selected_isa() : isa_from_name(isa))];
     const auto& features = cpu_features();
     for (const Kind& kind : kKinds) {
-      if (kind.isa == wanted && std::find(features.begin(), features.end(), kind.feature) != features.end()) add(kind);
+      const bool runs = !kind.feature || std::find(features.begin(), features.end(), kind.feature) != features.end();
+      if (runs && (!kind.isa || kind.isa == wanted)) kinds_[kind.name] = &kind;
     }
-    add(kClock);
   }
 
   // Name -> instructions.
@@ -174,7 +186,6 @@ class Roofline {
     if (threads < 1 || threads > 1024) fail(ErrorKind::kValue, "Roofline: threads is ", threads, ": expected 1 to 1024");
     return threads;
   }
-  void add(const Kind& kind) { kinds_[kind.name] = &kind; }
 
   template <typename Body>
   static double seconds_of(const Body& body) {

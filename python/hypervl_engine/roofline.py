@@ -13,7 +13,7 @@ READ, CLOCK = "read", "clock"
 # Multiplications and additions, by what is multiplied; which instruction does it differs between instruction sets.
 _UNITS = {READ: "GB/s", CLOCK: "GHz", "f32": "GFLOP/s", "bf16": "GFLOP/s", "int8": "GOP/s", "int16": "GOP/s"}
 _ORDER = (READ, "f32", "bf16", "int8", "int16", CLOCK)
-_RUNS, _SECONDS = 5, 0.02
+_RUNS, _SECONDS = 8, 0.005  # short, so that on a busy machine some run is not interrupted; the best of them counts
 
 
 class Limits:
@@ -40,10 +40,10 @@ class Limits:
     def beside(self, kind: str, work: Callable[[], float], *, rounds: int) -> Beside:
         """Runs `work`, which returns seconds, `rounds` times with samples of a limit before and after each."""
         seconds, rates = [], []
-        before = max(self.sample(kind, runs=3))
+        before = max(self.sample(kind))
         for _ in range(rounds):
             seconds.append(work())
-            after = max(self.sample(kind, runs=3))
+            after = max(self.sample(kind))
             rates.append((before + after) / 2)
             before = after
         return Beside(kind, tuple(seconds), tuple(rates))
@@ -77,7 +77,7 @@ def thread_counts(most: int) -> list[int]:
     return sorted({most, *(1 << i for i in range(most.bit_length()))})
 
 
-def roofline(threads: Sequence[int], *, runs: int = _RUNS) -> dict[str, Any]:
+def roofline(threads: Sequence[int], *, runs: int = 5) -> dict[str, Any]:
     """Median, least and most of each limit for each number of threads (plain data, for JSON).
 
     Kinds and numbers of threads take turns, so that a machine that slows down does so for all of them. ValueError without threads or runs.
@@ -90,7 +90,7 @@ def roofline(threads: Sequence[int], *, runs: int = _RUNS) -> dict[str, Any]:
     for _ in range(runs):
         for kind in kinds:
             for limit in limits:
-                rates[kind, limit.threads] += limit.sample(kind, runs=1)
+                rates[kind, limit.threads] += limit.sample(kind, runs=1, seconds=0.02)
     return {
         "isa": _core.cpu_info()["isa"],
         "threads": list(threads),
