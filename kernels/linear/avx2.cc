@@ -1,6 +1,7 @@
 // AVX2: 8 output rows a register, half a row block a pass.
 //
-// W4: vpmaddubsw on v = w + 8 in 0..15, whose pair sums fit 16 bits (hi: 2 * 15 * 128, lo: 2 * 255 * 15), then vpmaddwd by ones.
+// W4: vpmaddubsw on v = w + 8 in 0..15, whose pair sums fit 16 bits (hi: 2 * 15 * 128, lo: 2 * 255 * 15), then vpmaddwd,
+// which also multiplies the high plane by 256.
 // W8: pair sums of bytes would saturate, so both sides are widened to 16 bits, which A16 already has, and multiplied by vpmaddwd.
 #include "kernels/linear/byte_dots.h"
 #include "kernels/linear/simd256.h"
@@ -13,15 +14,16 @@ struct Avx2Nibbles : Simd256 {
   static constexpr int kPlanes = kXPlanes;
   static constexpr bool kOffset = true, kBothNibbles = true;
   static constexpr int kVectors = 2, kRows = 16;
-  static constexpr int kMaxStreams = 4;  // x 2 registers of rows = 8 accumulators; products, weights and constants take the other 8
+  static constexpr int kMaxStreams = 4 * kXPlanes;  // x 2 registers of rows = 8 sums; products, x, weights and constants take the others
 
   HVL_INLINE static Int load(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
   HVL_INLINE static Int broadcast(const uint8_t* p, int64_t) { return broadcast4(p); }
   HVL_INLINE static Int row_sums(const Int* sums, int v) { return sums[v]; }
   // The pairs of both products fit 16 bits together too.
+  template <int kUnit>
   HVL_INLINE static Int two_dots(Int sum, Int unsigned1, Int signed1, Int unsigned2, Int signed2) {
     const Int pairs = _mm256_add_epi16(_mm256_maddubs_epi16(unsigned1, signed1), _mm256_maddubs_epi16(unsigned2, signed2));
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(kUnit)));
   }
 };
 

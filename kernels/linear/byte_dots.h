@@ -81,6 +81,7 @@ template <typename S, int kWeightBits, int kTokens>
 HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, const uint8_t* w, TileOfX tile, float* acc) {
   constexpr int kVectors = S::kVectors;
   constexpr int kPrefetchBytes = 4096;  // weights come from memory or the L2 cache, and the processor's own prefetch stops at page ends
+  constexpr bool kBothNibbles = kWeightBits == 4 && S::kBothNibbles;  // in one step, and both planes in one sum
   using Int = typename S::Int;
   if constexpr (S::kRows == kLinearRowBlock) row0 = 0;
   acc += row0;
@@ -103,7 +104,7 @@ HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, 
       unroll<S::kRows * 4 / 64>([&](auto line) HVL_INLINE {
         _mm_prefetch(reinterpret_cast<const char*>(wp + kPrefetchBytes + 64 * line), _MM_HINT_T0);
       });
-      if constexpr (kWeightBits == 4 && S::kBothNibbles) {
+      if constexpr (kBothNibbles) {
         Int low_values[kVectors], high_values[kVectors];
         unroll<kVectors>([&](auto v) HVL_INLINE {
           low_values[v] = S::low_nibbles(S::load(wp + S::kBytes * v));
@@ -113,12 +114,11 @@ HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, 
           const uint8_t* xt = x + t * row_bytes;
           if constexpr (S::kPlanes == 2) {  // the weights as the signed side
             const Int first = S::broadcast(xt + plane, plane), second = S::broadcast(xt + plane + 4, plane);
-            unroll<kVectors>([&](auto v) HVL_INLINE { low[t][v] = S::two_dots(low[t][v], first, low_values[v], second, high_values[v]); });
+            unroll<kVectors>([&](auto v) HVL_INLINE { low[t][v] = S::template two_dots<1>(low[t][v], first, low_values[v], second, high_values[v]); });
           }
           const Int first = S::broadcast(xt, plane), second = S::broadcast(xt + 4, plane);
           unroll<kVectors>([&](auto v) HVL_INLINE {
-            Int& sum = S::kPlanes == 2 ? high[t][v] : low[t][v];
-            sum = S::two_dots(sum, low_values[v], first, high_values[v], second);
+            low[t][v] = S::template two_dots<S::kPlanes == 2 ? 256 : 1>(low[t][v], low_values[v], first, high_values[v], second);
           });
         });
       } else {
@@ -157,7 +157,7 @@ HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, 
         const auto scale_w = layout.scale_bits == 16 ? S::halves(scales, v) : S::floats(reinterpret_cast<const float*>(scales) + S::kLanes * v);
         unroll<kTokens>([&](auto t) HVL_INLINE {
           Int dot = S::row_sums(low[t], v);
-          if constexpr (S::kPlanes == 2) dot = S::add(S::times256(high[t][v]), dot);
+          if constexpr (S::kPlanes == 2 && !kBothNibbles) dot = S::add(S::times256(high[t][v]), dot);
           if constexpr (with_zero_points) dot = S::minus_product(dot, S::shorts(zero_points, v), S::set_int(tile.sums[t * groups * 2]));
           float* sum = to + kLinearRowBlock * t + S::kLanes * v;
           S::store(sum, S::fma(S::to_float(dot), S::mul(scale_w, S::set(tile.scales[t * groups])), S::floats(sum)));
