@@ -264,37 +264,76 @@ HVL_VEC Vec16 exp_below_zero(Vec16 x) {
   return vec::scale_exp2(vec::fma(e.r, e.tail, vec::set1(1.0f)), e.n);
 }
 
-// Scores of one row to integer weights, zeros up to key `end`; returns the sum of the unrounded p.
+// What a pass over a row's scores gathers.
+struct RowSums {
+  Vec16 p;
+  Ints top;  // bits of the largest w: they are not negative. A NaN of V has no sign; one of p makes the sum NaN
+};
+
+// The scores of 16 keys, of which the row sees `left` (16 or more: all), to w; p is added up.
+HVL_VEC void weigh_vector(float* s, const float* scales, Vec16 most, int left, RowSums& sums) {
+  Vec16 p = exp_below_zero(vec::sub(vec::load(s), most));
+  Vec16 w = vec::mul(p, vec::load(scales));
+  if (left < 16) {
+    p = vec::first_n(p, left, vec::zero());
+    w = vec::first_n(w, left, vec::zero());
+  }
+  sums.p = vec::add(sums.p, p);
+  sums.top = vec::ints_max(sums.top, vec::float_bits(w));
+  vec::store(s, w);
+}
+
+// Scales of the runs of a row, whose largest weights have the bits `top`; inverse: row_scale's.
+HVL_VEC void run_scales(const int32_t (&top)[16], int runs, float limit, float* scales, float (&inverse)[16]) {
+  bool plain = true;
+  for (int run = 0; run < runs; ++run) plain &= top[run] >= 0x10000000 && top[run] < 0x7f800000;  // 2.5e-29 to infinity
+  if (plain && runs == kRuns) {
+    float largest[16];
+    __builtin_memcpy(largest, top, kRuns * sizeof(float));
+    const Vec16 m = vec::load_n(largest, kRuns), most = vec::set1(limit);
+    vec::store_n(scales, vec::div(m, most), kRuns);
+    vec::store_n(inverse, vec::div(most, m), kRuns);
+    return;
+  }
+  for (int run = 0; run < runs; ++run) {
+    const RowScale scale = row_scale(top[run], limit);
+    scales[run] = scale.scale;
+    inverse[run] = scale.inverse;
+  }
+}
+
+// Scores of one row to integer weights, zeros up to key `end`; returns the sum of the unrounded p. In passes, so that no step waits for
+// the maximum of its run.
 template <Dots kDots>
 HVL_VEC float weigh_row(AttentionBlock& block, int r, const KvSide& v, int32_t start, int n, int end, float limit) {
-  constexpr int kVectors = kAttentionRun / 16;
   float* s = block.scores + r * kAttentionChunk;
-  uint8_t* out = reinterpret_cast<uint8_t*>(s);  // integers are shorter: they never overtake what is still to be read
   const Vec16 most = vec::set1(block.maximum[r]);
-  Vec16 sum = vec::zero();
-  for (int run = 0; run < end; run += kAttentionRun) {
-    Vec16 w[kVectors];
-    Ints top = vec::ints_zero();
+  RowSums sums = {vec::zero(), vec::ints_zero()};
+  alignas(64) int32_t top[16];
+  const int runs = (end + kAttentionRun - 1) / kAttentionRun;
+  for (int run = 0; run < runs; ++run) {
+    const int key = run * kAttentionRun, left = n - key;
+    sums.top = vec::ints_zero();
+    if (left >= kAttentionRun) {
 HVL_UNROLL
-    for (int i = 0; i < kVectors; ++i) {
-      const int key = run + 16 * i, left = n - key;
-      w[i] = vec::zero();
-      if (left <= 0) continue;
-      Vec16 p = exp_below_zero(vec::sub(vec::load(s + key), most));
-      w[i] = vec::mul(p, vec::load(v.scales(start + key)));
-      if (left < 16) {
-        p = vec::first_n(p, left, vec::zero());
-        w[i] = vec::first_n(w[i], left, vec::zero());
-      }
-      sum = vec::add(sum, p);
-      top = vec::ints_max(top, vec::float_bits(w[i]));  // not negative. A NaN of V has no sign; one of p makes the sum NaN
+      for (int i = 0; i < kAttentionRun; i += 16) weigh_vector(s + key + i, v.scales(start + key + i), most, 16, sums);
+    } else {
+      for (int i = 0; i < left; i += 16) weigh_vector(s + key + i, v.scales(start + key + i), most, left - i, sums);
     }
-    const RowScale scale = row_scale(vec::ints_merge_max(top), limit);
-    block.weight_scale[r][run / kAttentionRun] = scale.scale;
-HVL_UNROLL
-    for (int i = 0; i < kVectors; ++i) store_integers<kDots>(out + (run + 16 * i) * value_bytes(kDots), to_row_scale(w[i], scale));
+    top[run] = vec::ints_merge_max(sums.top);
   }
-  return vec::merge_add(sum);
+  alignas(64) float inverse[16];
+  run_scales(top, runs, limit, block.weight_scale[r], inverse);
+  uint8_t* out = reinterpret_cast<uint8_t*>(s);  // integers are shorter: they never overtake what is still to be read
+  for (int run = 0; run < runs; ++run) {
+    const RowScale scale = {0.0f, inverse[run]};
+HVL_UNROLL
+    for (int key = run * kAttentionRun, i = 0; i < kAttentionRun; i += 16) {
+      const Ints w = key + i < n ? to_row_scale(vec::load(s + key + i), scale) : vec::ints_zero();
+      store_integers<kDots>(out + (key + i) * value_bytes(kDots), w);
+    }
+  }
+  return vec::merge_add(sums.p);
 }
 
 // Dots of the chunk from `start` on to weights; running maxima and sums; o scaled to the new maxima. first: no key came before.
