@@ -85,6 +85,14 @@ HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, 
   using Int = typename S::Int;
   if constexpr (S::kRows == kLinearRowBlock) row0 = 0;
   acc += row0;
+  constexpr int kFloats = S::kRows / S::kLanes;
+  constexpr bool kStay = kTokens <= 3 && S::kLanes == 16;  // in registers from one group to the next
+  typename S::Float stay[kTokens][kFloats];
+  if constexpr (kStay) {
+    unroll<kTokens>([&](auto t) HVL_INLINE {
+      unroll<kFloats>([&](auto v) HVL_INLINE { stay[t][v] = S::floats(acc + kLinearRowBlock * t + S::kLanes * v); });
+    });
+  }
   const int64_t row_bytes = layout.row_bytes, plane = layout.plane, groups = layout.groups;
   for (; count > 0; --count) {
     const uint8_t* scales = w + uint32_t(row0 * layout.scale_bits) / 8;
@@ -153,14 +161,20 @@ HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, 
     float* to = acc;
     asm("" : "+r"(to));  // one base with offsets, instead of an address a register of sums, most of them kept on the stack
     const auto add = [&](auto with_zero_points) HVL_INLINE {
-      unroll<S::kRows / S::kLanes>([&](auto v) HVL_INLINE {
+      unroll<kFloats>([&](auto v) HVL_INLINE {
         const auto scale_w = layout.scale_bits == 16 ? S::halves(scales, v) : S::floats(reinterpret_cast<const float*>(scales) + S::kLanes * v);
         unroll<kTokens>([&](auto t) HVL_INLINE {
           Int dot = S::row_sums(low[t], v);
           if constexpr (S::kPlanes == 2 && !kBothNibbles) dot = S::add(S::times256(high[t][v]), dot);
           if constexpr (with_zero_points) dot = S::minus_product(dot, S::shorts(zero_points, v), S::set_int(tile.sums[t * groups * 2]));
           float* sum = to + kLinearRowBlock * t + S::kLanes * v;
-          S::store(sum, S::fma(S::to_float(dot), S::mul(scale_w, S::set(tile.scales[t * groups])), S::floats(sum)));
+          const auto before = kStay ? stay[t][v] : S::floats(sum);
+          const auto after = S::fma(S::to_float(dot), S::mul(scale_w, S::set(tile.scales[t * groups])), before);
+          if constexpr (kStay) {
+            stay[t][v] = after;
+          } else {
+            S::store(sum, after);
+          }
         });
       });
     };
@@ -171,6 +185,11 @@ HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, 
     }
     tile.scales += 1;
     tile.sums += 2;
+  }
+  if constexpr (kStay) {
+    unroll<kTokens>([&](auto t) HVL_INLINE {
+      unroll<kFloats>([&](auto v) HVL_INLINE { S::store(acc + kLinearRowBlock * t + S::kLanes * v, stay[t][v]); });
+    });
   }
 }
 
