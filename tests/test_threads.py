@@ -233,6 +233,83 @@ def test_keyboard_interrupt(engine, picture, interruptible, what):
     assert answers(engine, picture) == expected
 
 
+def cpu_lists():
+    """Of every thread of this process: the processors it may run on."""
+    lists = {}
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/status") as status:
+            lists[int(task)] = next(line.split()[1] for line in status if line.startswith("Cpus_allowed_list"))
+    return lists
+
+
+def test_pinned_threads(tiny, engine, picture):
+    expected = answers(engine, picture)
+    cores = machine.core_cpus()
+    with pytest.raises(ValueError, match=f"pin_threads: {len(cores) + 1} threads, but this process may use {len(cores)} physical cores"):
+        load(tiny, threads=len(cores) + 1, pin_threads=True, progress=False)
+    pinned = load(tiny, threads=len(cores), pin_threads=True, progress=False)
+    assert pinned.info()["pinned_cpus"] == cores
+    assert engine.info()["pinned_cpus"] == []
+    before = cpu_lists()
+    assert answers(pinned, picture) == expected
+    after = cpu_lists()
+    assert {task: after[task] for task in before if task in after} == {task: cpus for task, cpus in before.items() if task in after}
+    assert sorted(after[task] for task in after if task not in before) == sorted(str(cpu) for cpu in cores[1:])
+
+
+def test_a_processor_that_is_not_there_is_refused():
+    with pytest.raises(RuntimeError, match="bind"):
+        _testing.run_jobs(2, 10, 1, cpus=[0, 100000])
+    with pytest.raises(RuntimeError, match="expected a processor for each"):
+        _testing.run_jobs(2, 10, 1, cpus=[0])
+
+
+def busy_seconds(seconds):
+    """Processor time that this process takes while its main thread sleeps."""
+    time.sleep(0.05)  # whoever spins may do so for some microseconds
+    start = time.process_time()
+    time.sleep(seconds)
+    return time.process_time() - start
+
+
+def test_an_idle_engine_leaves_the_processors_alone(engine, picture):
+    chat = engine.chat(max_new_tokens=4)
+    chat.ask("hello", picture)
+    answers(engine, picture)
+    assert min(busy_seconds(0.2) for _ in range(3)) < 0.02
+    chat.close()
+
+
+def test_torch_and_the_engine_take_turns(engine, picture):
+    """Neither's threads stand in the other's way: in turns each is about as fast as alone."""
+    import torch
+
+    weights = torch.ones(400, 400)
+
+    def multiply():
+        for _ in range(20):
+            torch.mm(weights, weights)
+
+    def answer():
+        engine.generate(picture, "hello", max_new_tokens=16)
+
+    def best(work, before=lambda: None):
+        times = []
+        for _ in range(12):
+            before()
+            start = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    threads = torch.get_num_threads()
+    multiply()
+    answer()
+    assert best(answer, multiply) < 2 * best(answer)
+    assert best(multiply, answer) < 2 * best(multiply)
+    assert torch.get_num_threads() == threads
+
+
 def test_threads_default_to_the_cores_of_this_process(tmp_path, monkeypatch):
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cpus[:1])

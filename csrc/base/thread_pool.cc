@@ -1,24 +1,59 @@
 #include "csrc/base/thread_pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
+#include <chrono>
 #include <new>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
+#include "csrc/base/error.h"
+
 namespace hvl {
 namespace {
 
-constexpr int kSpins = 600;         // times `pause`: about 20 microseconds
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kSpinTime = std::chrono::microseconds(20);  // about what waking a sleeper takes; longer is taken from others
+constexpr int kSpinsPerLook = 16;   // at the clock: looking takes longer than a spin
 constexpr int kChunksPerThread = 4;  // so that a thread which was held up leaves its share to the others
 
 inline void cpu_relax() {
 #if defined(__x86_64__)
   _mm_pause();
 #endif
+}
+
+// One wait for another thread.
+class Spin {
+ public:
+  // Waits a moment. False once kSpinTime has passed.
+  bool again() {
+    cpu_relax();
+    if (++spins_ % kSpinsPerLook != 0) return true;
+    const Clock::time_point now = Clock::now();
+    if (spins_ == kSpinsPerLook) start_ = now;
+    return now - start_ < kSpinTime;
+  }
+
+ private:
+  uint32_t spins_ = 0;
+  Clock::time_point start_;
+};
+
+void bind_to_cpu(std::thread& thread, int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (cpu < 0 || cpu >= CPU_SETSIZE) fail(ErrorKind::kRuntime, "a thread cannot be bound to processor ", cpu, ": expected 0 .. ", CPU_SETSIZE - 1);
+  CPU_SET(cpu, &set);
+  if (pthread_setaffinity_np(thread.native_handle(), sizeof(set), &set) != 0) {
+    fail(ErrorKind::kRuntime, "the system does not bind a thread to processor ", cpu, ": load without pin_threads");
+  }
 }
 
 // Counts forks, so that a pool sees in the child that its workers are gone.
@@ -32,16 +67,16 @@ void register_fork_handler() {
 
 struct ThreadPool::Shared {
   // High half: job number; low half: chunks not yet claimed. One word, so a claim can only succeed for the job it was read from, and
-  // the fields below stay as they are until every claimed chunk is done.
+  // the fields below stay as they are until every claimed chunk is done. They share its cache line: whoever claims has it already.
   alignas(64) std::atomic<uint64_t> ticket{0};
-  alignas(64) std::atomic<int32_t> done{0};
-  alignas(64) std::atomic<uint32_t> wake{0};
-  std::atomic<int32_t> sleepers{0};
-  std::atomic<bool> stop{false};
   int32_t units = 0;
   int32_t chunks = 0;
   Call call = nullptr;
   const void* body = nullptr;
+  alignas(64) std::atomic<int32_t> done{0};
+  alignas(64) std::atomic<uint32_t> wake{0};  // this line is touched by those who go to sleep only, and by the caller
+  std::atomic<int32_t> sleepers{0};
+  std::atomic<bool> stop{false};
   uint32_t fork_count_at_start = 0;
 
   // Claims and runs one chunk as thread `thread`; false when none is left.
@@ -59,26 +94,27 @@ struct ThreadPool::Shared {
   }
 
   void worker(int thread) {
-    int idle = 0;
-    while (!stop.load(std::memory_order_relaxed)) {
+    Spin spin;
+    for (;;) {
       if (work_once(thread)) {
-        idle = 0;
+        spin = {};
         continue;
       }
-      if (++idle < kSpins) {
-        cpu_relax();
-        continue;
-      }
+      if (spin.again()) continue;
       const uint32_t seen = wake.load();
       sleepers.fetch_add(1);
       if ((ticket.load() & 0xffffffffu) == 0 && !stop.load()) wake.wait(seen);
       sleepers.fetch_sub(1);
-      idle = 0;
+      if (stop.load()) return;
+      spin = {};
     }
   }
 };
 
-ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)) {
+ThreadPool::ThreadPool(int threads, std::vector<int> cpus) : threads_(std::max(1, threads)), cpus_(std::move(cpus)) {
+  if (!cpus_.empty() && int(cpus_.size()) < threads_) {
+    fail(ErrorKind::kValue, "expected a processor for each of ", threads_, " threads, got ", cpus_.size());
+  }
   register_fork_handler();
   if (threads_ > 1) start_workers();
 }
@@ -89,7 +125,15 @@ void ThreadPool::start_workers() {
   shared_ = new Shared;
   shared_->fork_count_at_start = fork_count.load();
   workers_.reserve(threads_ - 1);
-  for (int i = 1; i < threads_; ++i) workers_.emplace_back([shared = shared_, i] { shared->worker(i); });
+  try {
+    for (int i = 1; i < threads_; ++i) {
+      workers_.emplace_back([shared = shared_, i] { shared->worker(i); });
+      if (!cpus_.empty()) bind_to_cpu(workers_.back(), cpus_[i]);
+    }
+  } catch (...) {
+    stop_workers();
+    throw;
+  }
 }
 
 void ThreadPool::stop_workers() {
@@ -110,11 +154,10 @@ void ThreadPool::stop_workers() {
 }
 
 void ThreadPool::run(int32_t units, Call call, const void* body) {
-  if (shared_->fork_count_at_start != fork_count.load(std::memory_order_relaxed)) {
-    stop_workers();
-    start_workers();
-  }
+  if (shared_ && shared_->fork_count_at_start != fork_count.load(std::memory_order_relaxed)) stop_workers();
+  if (!shared_) start_workers();
   Shared& s = *shared_;
+  ++jobs_;
   s.units = units;
   s.chunks = std::min(units, threads_ * kChunksPerThread);
   s.call = call;
@@ -126,13 +169,9 @@ void ThreadPool::run(int32_t units, Call call, const void* body) {
   if (s.sleepers.load() > 0) s.wake.notify_all();
   while (s.work_once(0)) {
   }
-  for (int spins = 0; s.done.load(std::memory_order_acquire) != s.chunks; ++spins) {
+  for (Spin spin; s.done.load(std::memory_order_acquire) != s.chunks;) {
     // A worker that was descheduled in the middle of its chunk needs the processor more than we do.
-    if (spins < kSpins) {
-      cpu_relax();
-    } else {
-      std::this_thread::yield();
-    }
+    if (!spin.again()) std::this_thread::yield();
   }
 }
 

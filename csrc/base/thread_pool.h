@@ -13,12 +13,15 @@ namespace hvl {
 // A pool belongs to one caller at a time. After fork() the child's first job starts new workers.
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);  // including the caller; at least 1
+  // threads: including the caller; at least 1. cpus: empty, or one for each thread: worker i is bound to cpus[i]; cpus[0] is left to the
+  // caller, whose thread is not ours to bind. Error kRuntime when the system refuses.
+  explicit ThreadPool(int threads, std::vector<int> cpus = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return threads_; }
+  int64_t jobs() const { return jobs_; }  // handed to several threads so far
 
   // Calls body(begin, end) for disjoint ranges that cover [0, units); returns when all are done. body must not throw.
   template <typename Body>
@@ -45,6 +48,8 @@ class ThreadPool {
   void stop_workers();
 
   const int threads_;
+  const std::vector<int> cpus_;
+  int64_t jobs_ = 0;
   Shared* shared_ = nullptr;
   std::vector<std::thread> workers_;
 };

@@ -6,6 +6,7 @@
 #include <set>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "csrc/base/thread_pool.h"
@@ -15,9 +16,9 @@ using namespace hvl;
 
 namespace {
 
-py::dict run_jobs(int threads, std::int32_t units, int jobs) {
+py::dict run_jobs(int threads, std::int32_t units, int jobs, std::vector<int> cpus) {
   if (threads < 1 || threads > 64 || units < 0 || jobs < 0) throw std::invalid_argument("expected 1 .. 64 threads, units >= 0, jobs >= 0");
-  ThreadPool pool(threads);
+  ThreadPool pool(threads, std::move(cpus));
   std::vector<std::atomic<int>> done(units), busy(threads);
   std::atomic<int> clashes{0}, outside{0};
   std::vector<std::set<std::thread::id>> ran_as(threads);  // an element is its thread's alone, if what is tested holds
@@ -53,7 +54,7 @@ py::dict run_jobs(int threads, std::int32_t units, int jobs) {
 }  // namespace
 
 void bind_threads(py::module_& m) {
-  m.def("run_jobs", &run_jobs, py::arg("threads"), py::arg("units"), py::arg("jobs"),
+  m.def("run_jobs", &run_jobs, py::arg("threads"), py::arg("units"), py::arg("jobs"), py::arg("cpus") = std::vector<int>(),
         "Runs jobs of `units` units on a pool: how often each unit ran, how often two chunks ran under one thread index, how many indices "
         "were out of range, and how many threads of the system ran under each index.");
 }

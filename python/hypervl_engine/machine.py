@@ -10,12 +10,17 @@ from pathlib import Path
 
 def usable_cores() -> int:
     """Physical cores this process may run on: its CPU affinity, hyper-threads counted once, capped by cgroup quotas."""
+    return max(1, math.ceil(min(len(core_cpus()), cpu_quota())))
+
+
+def core_cpus() -> list[int]:
+    """One CPU of each physical core that this process may run on, in rising order."""
     try:
-        cpus = os.sched_getaffinity(0)
+        cpus = sorted(os.sched_getaffinity(0))
     except (AttributeError, OSError):
-        return os.cpu_count() or 1
-    cores = {_core_of(cpu) for cpu in cpus}
-    return max(1, math.ceil(min(len(cores), cpu_quota())))
+        cpus = list(range(os.cpu_count() or 1))
+    first = {_core_of(cpu): cpu for cpu in reversed(cpus)}
+    return sorted(first.values())
 
 
 def cpu_quota() -> float:
