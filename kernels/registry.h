@@ -12,6 +12,7 @@
 #include "kernels/add/add.h"
 #include "kernels/attention/attention.h"
 #include "kernels/embed/embed.h"
+#include "kernels/exp_sum/exp_sum.h"
 #include "kernels/kv_store/kv_store.h"
 #include "kernels/linear/linear.h"
 #include "kernels/norm/norm.h"
@@ -36,6 +37,7 @@
   X(kv_store, KvStoreArgs)           \
   X(attention, AttentionArgs)        \
   X(embed, EmbedArgs)                \
+  X(exp_sum, ExpSumArgs)             \
   X(pixel_shuffle, PixelShuffleArgs) \
   X(resize_horizontal, ResizeArgs)   \
   X(resize_vertical, ResizeArgs)     \

@@ -6,9 +6,7 @@
 #include "csrc/base/error.h"
 
 namespace hvl {
-namespace {
-
-void check(const SamplingParams& p) {
+void check_sampling(const SamplingParams& p) {
   if (!(p.temperature >= 0.0) || std::isinf(p.temperature)) fail(ErrorKind::kValue, "temperature must be 0 or more and finite, got ", p.temperature);
   if (p.top_k < 0) fail(ErrorKind::kValue, "top_k must be 0 (off) or more, got ", p.top_k);
   if (!(p.top_p > 0.0 && p.top_p <= 1.0)) fail(ErrorKind::kValue, "top_p must lie in (0, 1], got ", p.top_p);
@@ -17,11 +15,20 @@ void check(const SamplingParams& p) {
     fail(ErrorKind::kValue, "repetition_penalty must be positive and finite, got ", p.repetition_penalty);
   }
   if (p.logprobs < 0) fail(ErrorKind::kValue, "logprobs must be 0 or more, got ", p.logprobs);
+  if (p.vocab_size < 0) fail(ErrorKind::kValue, "vocab_size must be 0 (all ids) or more, got ", p.vocab_size);
 }
 
-}  // namespace
-
-Sampler::Sampler(int32_t vocab_size) : logits_(vocab_size), order_(vocab_size), probability_(vocab_size), seen_(vocab_size) { seed(0); }
+Sampler::Sampler(int32_t vocab_size, const KernelTable& kernels, ThreadPool& pool)
+    : kernels_(kernels),
+      pool_(pool),
+      logits_(vocab_size),
+      chunk_maximum_(exp_sum_units(vocab_size)),
+      chunk_sum_(exp_sum_units(vocab_size)),
+      order_(vocab_size),
+      probability_(vocab_size),
+      seen_(vocab_size) {
+  seed(0);
+}
 
 void Sampler::seed(uint64_t seed) { state_ = seed; }
 
@@ -33,6 +40,20 @@ double Sampler::uniform() {
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
   z ^= z >> 31;
   return double(z >> 11) * 0x1.0p-53;
+}
+
+int32_t Sampler::best_of(const float* logits, int32_t valid, double* log_total) {
+  const ExpSumArgs args{logits, valid, chunk_maximum_.data(), chunk_sum_.data()};
+  const int32_t chunks = exp_sum_units(valid);
+  pool_.parallel_for(chunks, [&](int32_t begin, int32_t end) { kernels_.exp_sum(args, begin, end); });
+  const auto most = std::max_element(chunk_maximum_.begin(), chunk_maximum_.begin() + chunks);
+  double total = 0.0;
+  for (int32_t c = 0; c < chunks; ++c) total += chunk_sum_[c] * std::exp(double(chunk_maximum_[c]) - *most);
+  *log_total = std::log(total) + *most;
+  const auto chunk = int32_t(most - chunk_maximum_.begin()), first = chunk * kExpSumChunk;
+  const float* end = logits + std::min(valid, first + kExpSumChunk);
+  const float* found = std::find(logits + first, end, *most);
+  return found == end ? first : int32_t(found - logits);  // NaN equals nothing
 }
 
 int32_t Sampler::draw_any(int32_t valid, double sum) {
@@ -72,10 +93,13 @@ int32_t Sampler::draw_filtered(const float* l, int32_t valid, double sum, const 
   return order_[pick];
 }
 
-SampledToken Sampler::sample(const float* logits, int32_t valid, const std::vector<int32_t>& history, const SamplingParams& p) {
-  check(p);
-  std::copy_n(logits, valid, logits_.begin());
+SampledToken Sampler::sample(const float* logits, const std::vector<int32_t>& history, const SamplingParams& p) {
+  check_sampling(p);
+  const auto vocab = int32_t(logits_.size()), valid = p.vocab_size > 0 ? std::min(p.vocab_size, vocab) : vocab;
+  const float* l = logits;
   if (p.repetition_penalty != 1.0) {
+    l = logits_.data();
+    std::copy_n(logits, valid, logits_.begin());
     for (int32_t id : history) {
       if (id < 0 || id >= valid || seen_[id]) continue;
       seen_[id] = 1;
@@ -85,12 +109,9 @@ SampledToken Sampler::sample(const float* logits, int32_t valid, const std::vect
       if (id >= 0 && id < valid) seen_[id] = 0;
     }
   }
-  const float* l = logits_.data();
   const auto better = [l](int32_t a, int32_t b) { return l[a] > l[b] || (l[a] == l[b] && a < b); };
-  const int32_t best = int32_t(std::max_element(l, l + valid) - l);  // the first of equals
-  double total = 0.0;
-  for (int32_t i = 0; i < valid; ++i) total += std::exp(double(l[i]) - l[best]);
-  const double log_total = std::log(total) + l[best];
+  double log_total = 0.0;
+  const int32_t best = best_of(l, valid, &log_total);
   SampledToken token{best, 0.0, {}};
 
   if (p.temperature > 0.0) {

@@ -5,6 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "csrc/base/thread_pool.h"
+#include "kernels/registry.h"
+
 namespace hvl {
 
 struct SamplingParams {
@@ -14,7 +17,10 @@ struct SamplingParams {
   double min_p = 0.0;
   double repetition_penalty = 1.0;  // as in transformers: positive logits of seen ids are divided by it, negative multiplied
   int32_t logprobs = 0;             // how many of the best to report
+  int32_t vocab_size = 0;           // ids from there on are never sampled; 0: all may be
 };
+
+void check_sampling(const SamplingParams& params);  // Error(kValue) for what is out of range
 
 struct SampledToken {
   int32_t id;
@@ -25,20 +31,25 @@ struct SampledToken {
 // Working memory is sized at construction; sampling allocates only what top_logprobs needs.
 class Sampler {
  public:
-  explicit Sampler(int32_t vocab_size);
+  Sampler(int32_t vocab_size, const KernelTable& kernels, ThreadPool& pool);
   void seed(uint64_t seed);
-  // logits: (valid, ) float; history: ids so far. Filters apply in the order temperature, top-k, top-p, min-p.
+  // logits: (vocab) float; history: ids so far. Filters apply in the order temperature, top-k, top-p, min-p.
   // Throws Error(kValue) for parameters out of range.
-  SampledToken sample(const float* logits, int32_t valid, const std::vector<int32_t>& history, const SamplingParams& params);
+  SampledToken sample(const float* logits, const std::vector<int32_t>& history, const SamplingParams& params);
 
  private:
   double uniform();  // [0, 1)
+  // The first of the largest, and the logarithm of the sum of all exponentials.
+  int32_t best_of(const float* logits, int32_t valid, double* log_total);
   // Ids drawn by `probability_` (valid, relative to the best one's), which sums to `sum`.
   int32_t draw_any(int32_t valid, double sum);
   int32_t draw_filtered(const float* logits, int32_t valid, double sum, const SamplingParams& params);
 
+  const KernelTable& kernels_;
+  ThreadPool& pool_;
   uint64_t state_ = 0;
-  std::vector<float> logits_;
+  std::vector<float> logits_;                  // with the penalty
+  std::vector<float> chunk_maximum_, chunk_sum_;  // of kernels/exp_sum
   std::vector<int32_t> order_;
   std::vector<double> probability_;
   std::vector<uint8_t> seen_;
