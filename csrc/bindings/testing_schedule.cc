@@ -139,7 +139,7 @@ py::list plan_steps(const Program& program, const py::dict& values, int32_t rows
     d["writes"] = writes;
     d["loads"] = transfer_list(loads_before(program, plan, step, run));
     d["stores"] = transfer_list(stores_after(program, plan, step, run));
-    d["streamed"] = transfer_list(streamed(program, plan, step, run));
+    d["streamed"] = transfer_list(streamed(program, plan, step));
     out.append(d);
   }
   return out;

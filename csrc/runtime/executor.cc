@@ -76,7 +76,7 @@ class Executor::Ring {
     ahead_ = {};
     if (!plan.staged) return;
     for (; !cursor_.done(); cursor_.next()) {
-      ahead_.list = streamed(executable_.program, plan, cursor_.step(), args_.run);
+      ahead_.list = streamed(executable_.program, plan, cursor_.step());
       if (ahead_.list.count > 0) break;
     }
     if (cursor_.done()) return;

@@ -62,7 +62,7 @@ RowRange input_rows(const Program& program, const Op& op, int k, RowRange rows) 
   }
 }
 
-bool reads_beyond_block(const Program&, const Op& op, int k) {
+bool reads_beyond_block(const Op& op, int k) {
   switch (op.kind) {
     case OpKind::kPixelShuffle:
     case OpKind::kVrcStem:

@@ -27,7 +27,7 @@ int32_t row_quantum(const Program& program, const Op& op);  // blocks begin at m
 // Rows of in[k] that output rows `rows` need.
 RowRange input_rows(const Program& program, const Op& op, int k, RowRange rows);
 // Whether these may go beyond `rows`: then whoever writes in[k] must be done with all rows first, so it belongs to an earlier group.
-bool reads_beyond_block(const Program& program, const Op& op, int k);
+bool reads_beyond_block(const Op& op, int k);
 // Whether in[k], when it lives in DDR, passes through a window: not rope's tables and the image (scratch), nor attention's K/V (ring).
 bool through_window(const Op& op, int k);
 bool is_kv(const Op& op, int k);        // in[k] (k = 3: out) is a K/V buffer: a row a position, in the layout of kernels/kv_store

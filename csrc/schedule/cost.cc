@@ -101,32 +101,10 @@ Work step_work(const Program& program, const Plan& plan, const HardwareSpec& spe
   return {};
 }
 
-// What of a Program's memory stays in the machine's caches: the buffers that its ops hand on to each other, or all it touches, so that
-// the next run finds it there.
-struct Cached {
-  bool buffers = false, all = false;
-};
-Cached cached(const Program& program, const Plan& plan, const HardwareSpec& spec) {
-  if (spec.cache_bytes <= 0) return {};
-  double bytes = double(plan.peak_bytes + plan.ddr_bytes);
-  for (const Buffer& b : program.buffers) {
-    if (b.space == Space::kBound) bytes += double(b.bytes());
-  }
-  const bool buffers = bytes <= spec.cache_bytes;
-  for (const Op& op : program.ops) {
-    if (op.kind != OpKind::kKvStore || op.state == kNone) continue;
-    const StateShape& s = program.states[op.state];
-    bytes += 2.0 * double(kv_side_bytes(s.kv_heads, s.head_dim, s.capacity, s.bits)) * section_of(program, int32_t(&op - program.ops.data())).repeat;
-  }
-  for (size_t i = 0; i < program.shapes.size() && bytes <= spec.cache_bytes; ++i) bytes += double(program.shapes[i].bytes);
-  return {buffers, bytes <= spec.cache_bytes};
-}
-
 // Bytes the kernel itself moves from and to DDR, where it works in place: operands without a place in fast memory or a cache, K/V, weights.
-double ddr_bytes(const Program& program, const Plan& plan, const HardwareSpec& spec, const Step& step) {
+double ddr_bytes(const Program& program, const Plan& plan, const Cached& in_cache, const Step& step) {
   const Op& op = program.ops[step.op];
   const int32_t rows = step.row_end - step.row_begin;
-  const Cached in_cache = cached(program, plan, spec);
   if (in_cache.all) return 0;
   const auto in_ddr = [&](BufferId id) {
     return !in_cache.buffers && (plan.buffers[id].home == Home::kDdr || plan.buffers[id].home == Home::kBound);
@@ -198,7 +176,14 @@ class Simulation {
  public:
   Simulation(const Program& program, const Plan& plan, const HardwareSpec& spec, const RunScalars& run, std::vector<TraceEvent>* events,
              int32_t max_repetitions)
-      : program_(program), plan_(plan), spec_(spec), run_(run), events_(events), max_repetitions_(max_repetitions), engine_{spec} {
+      : program_(program),
+        plan_(plan),
+        spec_(spec),
+        cached_(cached(program, plan, spec)),
+        run_(run),
+        events_(events),
+        max_repetitions_(max_repetitions),
+        engine_{spec} {
     cost_.ops.resize(program.ops.size());
   }
 
@@ -249,7 +234,7 @@ class Simulation {
     stream_ = {};
     if (!plan_.staged) return;
     for (; !ahead.done(); ahead.next(), ++ahead_index_) {
-      const TransferList list = streamed(program_, plan_, ahead.step(), run_);
+      const TransferList list = streamed(program_, plan_, ahead.step());
       if (list.count == 0) continue;
       const Transfer& last = list.items[list.count - 1];
       const bool both = last.fast_offset + last.bytes() > plan_.ring_slot_bytes;
@@ -273,8 +258,8 @@ class Simulation {
 
   void walk(const Step& step, StepCursor& ahead) {
     const double begun_s = now_;
-    if (const ListSize loads = size_of(loads_before(program_, plan_, step, run_)); loads.items > 0) {
-      now_ = transfer(step, loads, now_, false);
+    if (plan_.staged) {
+      if (const ListSize loads = size_of(loads_before(program_, plan_, step, run_)); loads.items > 0) now_ = transfer(step, loads, now_, false);
     }
     if (stream_.valid && stream_.index == index_) {
       now_ = std::max(now_, stream_.asked ? stream_.ready_s : transfer(step, stream_.size, now_, false));
@@ -288,11 +273,11 @@ class Simulation {
         stream_.ready_s = transfer(ahead.step(), stream_.size, now_, false);
       }
     }
-    const double seconds = step_seconds(program_, plan_, spec_, step);
+    const double seconds = step_seconds(program_, plan_, spec_, cached_, step);
     if (events_ && step.repetition < max_repetitions_) events_->push_back({false, false, step, now_, seconds, 0, 0});
     now_ += seconds;
-    if (const ListSize stores = size_of(stores_after(program_, plan_, step, run_)); stores.items > 0) {
-      now_ = transfer(step, stores, now_, true);
+    if (plan_.staged) {
+      if (const ListSize stores = size_of(stores_after(program_, plan_, step, run_)); stores.items > 0) now_ = transfer(step, stores, now_, true);
     }
     OpCost& op = cost_.ops[step.op];
     op.compute_s += seconds;
@@ -324,6 +309,7 @@ class Simulation {
   const Program& program_;
   const Plan& plan_;
   const HardwareSpec& spec_;
+  const Cached cached_;
   const RunScalars run_;
   std::vector<TraceEvent>* const events_;
   const int32_t max_repetitions_;
@@ -337,16 +323,32 @@ class Simulation {
 
 }  // namespace
 
+Cached cached(const Program& program, const Plan& plan, const HardwareSpec& spec) {
+  if (spec.cache_bytes <= 0) return {};
+  double bytes = double(plan.peak_bytes + plan.ddr_bytes);
+  for (const Buffer& b : program.buffers) {
+    if (b.space == Space::kBound) bytes += double(b.bytes());
+  }
+  const bool buffers = bytes <= spec.cache_bytes;
+  for (const Op& op : program.ops) {
+    if (op.kind != OpKind::kKvStore || op.state == kNone) continue;
+    const StateShape& s = program.states[op.state];
+    bytes += 2.0 * double(kv_side_bytes(s.kv_heads, s.head_dim, s.capacity, s.bits)) * section_of(program, int32_t(&op - program.ops.data())).repeat;
+  }
+  for (size_t i = 0; i < program.shapes.size() && bytes <= spec.cache_bytes; ++i) bytes += double(program.shapes[i].bytes);
+  return {buffers, bytes <= spec.cache_bytes};
+}
+
 double list_seconds(const HardwareSpec& spec, int64_t bytes, int32_t items) {
   return items * spec.transfer_latency_s + double(bytes) / spec.transfer_bytes_per_s;
 }
 
-double step_seconds(const Program& program, const Plan& plan, const HardwareSpec& spec, const Step& step) {
+double step_seconds(const Program& program, const Plan& plan, const HardwareSpec& spec, const Cached& in_cache, const Step& step) {
   const Work work = step_work(program, plan, spec, step);
   // Contexts take whole units: the last round may leave some of them idle.
   const double rounds = double(ceil_div(work.units, int64_t(spec.contexts)));
   double seconds = work.cycles * rounds / double(work.units) / spec.clock_hz;
-  if (!plan.staged) seconds = std::max(seconds, ddr_bytes(program, plan, spec, step) / spec.ddr_bytes_per_s);
+  if (!plan.staged) seconds = std::max(seconds, ddr_bytes(program, plan, in_cache, step) / spec.ddr_bytes_per_s);
   return seconds + (work.units > 1 || spec.contexts <= 1 ? 1.0 : kAlone) * spec.launch_s;
 }
 

@@ -10,9 +10,16 @@
 
 namespace hvl {
 
+// What of a Program's memory stays in the machine's caches: the buffers that its ops hand on to each other, or all it touches, so that
+// the next run finds it there.
+struct Cached {
+  bool buffers = false, all = false;
+};
+Cached cached(const Program& program, const Plan& plan, const HardwareSpec& spec);
+
 // Seconds of one kernel step: max(arithmetic / rates, bytes the kernel itself reads from DDR / bandwidth) + launch. On a staged device the
 // kernel reads fast memory only.
-double step_seconds(const Program& program, const Plan& plan, const HardwareSpec& spec, const Step& step);
+double step_seconds(const Program& program, const Plan& plan, const HardwareSpec& spec, const Cached& in_cache, const Step& step);
 
 // Seconds the transfer engine needs for a list of transfers.
 double list_seconds(const HardwareSpec& spec, int64_t bytes, int32_t items);

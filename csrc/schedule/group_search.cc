@@ -33,7 +33,7 @@ void add_blocks(int32_t rows, int32_t quantum, std::vector<int32_t>& blocks) {
 }  // namespace
 
 GroupSearch::GroupSearch(const Program& program, const HardwareSpec& spec)
-    : program_(program), spec_(spec), largest_(largest_run(program)), lives_(buffer_lifetimes(program)) {
+    : program_(program), spec_(spec), largest_(largest_run(program)), cached_(cached(program, {}, spec)), lives_(buffer_lifetimes(program)) {
   const size_t ops = program.ops.size();
   find_runs();
   low_.resize(ops);
@@ -70,8 +70,8 @@ bool GroupSearch::may_share(int32_t a, int32_t b) const {
   if (run_of_[a] != run_of_[b]) return false;
   const Op &x = program_.ops[a], &y = program_.ops[b];
   for (int k = 0; k < 3; ++k) {
-    if (x.in[k] != kNone && x.in[k] == y.out && reads_beyond_block(program_, x, k)) return false;
-    if (y.in[k] != kNone && y.in[k] == x.out && reads_beyond_block(program_, y, k)) return false;
+    if (x.in[k] != kNone && x.in[k] == y.out && reads_beyond_block(x, k)) return false;
+    if (y.in[k] != kNone && y.in[k] == x.out && reads_beyond_block(y, k)) return false;
   }
   const bool store = x.kind == OpKind::kKvStore || y.kind == OpKind::kKvStore;
   const bool attention = x.kind == OpKind::kAttention || y.kind == OpKind::kAttention;
@@ -178,8 +178,9 @@ double GroupSearch::estimate(const Plan& mock, int32_t o, int32_t block_rows, bo
   // `times` steps of a shape, of which `waiting` cannot be fetched ahead.
   const auto steps = [&](int32_t times, int32_t waiting) {
     if (times <= 0) return;
-    compute_s += times * step_seconds(program_, mock, spec_, step);
-    const TransferList list = streamed(program_, mock, step, largest_);
+    compute_s += times * step_seconds(program_, mock, spec_, cached_, step);
+    if (!mock.staged) return;
+    const TransferList list = streamed(program_, mock, step);
     if (list.count == 0) return;
     int64_t bytes = 0;
     for (const Transfer& t : list) bytes += t.bytes();
@@ -198,11 +199,13 @@ double GroupSearch::estimate(const Plan& mock, int32_t o, int32_t block_rows, bo
     // In the middle of the blocks: causal attention sees as many keys there as on average.
     step.row_begin = tail ? step.block * block_rows : (count - 2) * block_rows / 2;
     step.row_end = std::min(rows, step.row_begin + block_rows);
-    const TransferList loads = loads_before(program_, mock, step, largest_), stores = stores_after(program_, mock, step, largest_);
-    for (const TransferList* list : {&loads, &stores}) {
-      int64_t bytes = 0;
-      for (const Transfer& t : *list) bytes += t.bytes();
-      serial_s += times * list_seconds(spec_, bytes, list->count);
+    if (mock.staged) {
+      const TransferList loads = loads_before(program_, mock, step, largest_), stores = stores_after(program_, mock, step, largest_);
+      for (const TransferList* list : {&loads, &stores}) {
+        int64_t bytes = 0;
+        for (const Transfer& t : *list) bytes += t.bytes();
+        serial_s += times * list_seconds(spec_, bytes, list->count);
+      }
     }
     if (op.kind == OpKind::kEmbed && spec_.staged) {
       const int32_t each = step.row_end - step.row_begin;
@@ -293,7 +296,7 @@ void GroupSearch::measure_uses(BufferId id) {
       operand = k;
     }
     if (!use.reads && !use.writes) continue;
-    const bool beyond = operand >= 0 && reads_beyond_block(program_, op, operand);
+    const bool beyond = operand >= 0 && reads_beyond_block(op, operand);
     const int32_t rows = op_rows(program_, op).max_rows;
     for (int32_t block : runs_[run_of_[o]].blocks) {
       const int32_t blocks = ceil_div(rows, block);

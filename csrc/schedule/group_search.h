@@ -64,6 +64,7 @@ class GroupSearch {
   const Program& program_;
   const HardwareSpec& spec_;
   RunScalars largest_;
+  Cached cached_;                       // of plans that need no memory of their own: the same for every group
   std::vector<Lifetime> lives_;
   std::vector<Run> runs_;
   std::vector<int32_t> run_of_;         // by op

@@ -115,7 +115,7 @@ int64_t window_bytes(const Program& program, const PlanGroup& group, BufferId bu
       for (int k = 0; k < 3; ++k) {
         if (op.in[k] != buffer || !through_window(op, k)) continue;
         touch(input_rows(program, op, k, block));
-        beyond |= reads_beyond_block(program, op, k);
+        beyond |= reads_beyond_block(op, k);
       }
       if (op.out != buffer) continue;
       touch(block);

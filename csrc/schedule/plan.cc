@@ -90,7 +90,7 @@ class Checker {
         bad("group ", index, " has blocks of ", group.block_rows, " rows, expected a multiple of ", quantum, " up to ", whole);
       }
       for (int k = 0; k < 3; ++k) {
-        if (op.in[k] == kNone || !reads_beyond_block(program_, op, k)) continue;
+        if (op.in[k] == kNone || !reads_beyond_block(op, k)) continue;
         for (int32_t w = group.first_op; w < group.first_op + group.op_count; ++w) {
           if (program_.ops[w].out == op.in[k]) bad("group ", index, " reads all rows of buffer ", name(op.in[k]), " while it writes them");
         }

@@ -309,7 +309,7 @@ TransferList stores_after(const Program& program, const Plan& plan, const Step& 
   return list;
 }
 
-TransferList streamed(const Program& program, const Plan& plan, const Step& step, const RunScalars&) {
+TransferList streamed(const Program& program, const Plan& plan, const Step& step) {
   TransferList list;
   if (!plan.staged) return list;
   const Op& op = program.ops[step.op];

@@ -79,7 +79,7 @@ struct TransferList {
 TransferList loads_before(const Program& program, const Plan& plan, const Step& step, const RunScalars& run);  // step.first
 TransferList stores_after(const Program& program, const Plan& plan, const Step& step, const RunScalars& run);  // step.last
 // The step's block in the ring; fast_offset counts from the start of the slot. Of a kEmbed step the offset is that of token id 0.
-TransferList streamed(const Program& program, const Plan& plan, const Step& step, const RunScalars& run);
+TransferList streamed(const Program& program, const Plan& plan, const Step& step);
 bool may_prefetch(const Program& program, const Step& step);  // its block, before the step before it is done
 
 // The block of rows of the step's group, and the rows of a buffer that the group's ops touch for it: what its window holds.
