@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,8 @@ def same_weights(a: _core.WeightStore, b: _core.WeightStore) -> bool:
     return a.names() == b.names() and all(np.array_equal(read(a, n), read(b, n)) for n in a.names())
 
 
-def packed(folder: Path, cache: Path) -> _core.WeightStore:
-    return open_checkpoint(folder).open_weights(cache_dir=cache, min_cache_bytes=0, progress=False)
+def packed(folder: Path, cache: Path, verify: bool = False) -> _core.WeightStore:
+    return open_checkpoint(folder).open_weights(cache_dir=cache, min_cache_bytes=0, progress=False, verify=verify)
 
 
 def cache_file(cache: Path) -> Path:
@@ -114,6 +115,94 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert cache_folder() == tmp_path / "xdg" / "hypervl_engine"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path("~/.cache/hypervl_engine").expanduser()
+
+
+def test_a_cache_file_is_verified_once(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After packing, when the system has started anew, and when asked; else the identity of what was verified will do."""
+    known: list[str] = []
+    open_store = _core.WeightStore.open
+
+    def recorded(path: str, fingerprint: str, identity: str) -> _core.WeightStore:
+        known.append(identity)
+        return open_store(path, fingerprint, identity)
+
+    monkeypatch.setattr(_core, "WeightStore", SimpleNamespace(open=recorded))
+    first = packed(source, tmp_path)
+    known.clear()
+    second = packed(source, tmp_path)
+    third = packed(source, tmp_path)
+    assert known == ["", second.identity]
+    assert first.identity == ""
+    assert second.identity == third.identity
+    assert same_weights(first, third)
+    packed(source, tmp_path, verify=True)
+    monkeypatch.setattr(checkpoint, "_boot", lambda: "another")
+    packed(source, tmp_path)
+    monkeypatch.setattr(checkpoint, "_boot", lambda: "")  # cannot be known: never trusted
+    packed(source, tmp_path)
+    packed(source, tmp_path)
+    assert known[2:] == ["", "", "", ""]
+
+
+@pytest.mark.parametrize("how", ["written", "times put back", "replaced", "cut short", "stretched"])
+def test_damage_after_verifying_is_found(source: Path, tmp_path: Path, how: str) -> None:
+    good = packed(source, tmp_path)
+    packed(source, tmp_path)
+    path = cache_file(tmp_path)
+    assert (tmp_path / (path.name + ".checked")).is_file()
+    data, times = bytearray(path.read_bytes()), path.stat()
+    if how == "cut short":
+        del data[-4096:]
+    elif how == "stretched":
+        data += bytes(4096)
+    else:
+        data[len(data) * 2 // 3] ^= 4
+    if how == "replaced":
+        (tmp_path / "other").write_bytes(data)
+        os.replace(tmp_path / "other", path)
+    else:
+        with path.open("r+b") as file:  # the same inode
+            file.write(data)
+            file.truncate()
+    if how in ("times put back", "replaced"):
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    again = packed(source, tmp_path)
+    assert again.identity == "", "the damaged file was used"
+    assert same_weights(good, again)
+
+
+def test_what_only_verifying_finds(source: Path, tmp_path: Path) -> None:
+    """A byte that changes without the file system knowing, here by a forged mark."""
+    good = packed(source, tmp_path)
+    packed(source, tmp_path)
+    path = cache_file(tmp_path)
+    at = path.read_bytes().rfind(good.array(NORM).tobytes())
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\x01")
+    identity = ".".join(str(n) for n in _identity(path))
+    (tmp_path / (path.name + ".checked")).write_text(f"{checkpoint._boot()} {identity}\n")
+    assert packed(source, tmp_path).identity == identity
+    assert same_weights(packed(source, tmp_path, verify=True), good)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    info = path.stat()
+    times = (n for ns in (info.st_mtime_ns, info.st_ctime_ns) for n in divmod(ns, 10**9))
+    return (info.st_dev, info.st_ino, info.st_size, *times)
+
+
+@pytest.mark.parametrize("mark", ["a folder", b"", b"\xff\xfe", b"nonsense", b"too many words here"])
+def test_an_unusable_mark_is_no_obstacle(source: Path, tmp_path: Path, mark: str | bytes) -> None:
+    good = packed(source, tmp_path)
+    path = tmp_path / (cache_file(tmp_path).name + ".checked")
+    if isinstance(mark, str):
+        path.mkdir()
+    else:
+        path.write_bytes(mark)
+    for _ in range(2):
+        assert same_weights(packed(source, tmp_path), good)
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 @pytest.fixture(scope="module")

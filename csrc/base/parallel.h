@@ -5,6 +5,9 @@
 #include <stddef.h>
 
 #include <algorithm>
+#include <atomic>
+#include <exception>
+#include <functional>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -38,6 +41,24 @@ void parallel_ranges(size_t count, size_t smallest, const Work& work) {
   }
   if (begin < count) work(begin, count);
   for (std::thread& thread : pool) thread.join();
+}
+
+// Runs independent jobs; when all are done the first error, in their order, is thrown.
+inline void parallel_jobs(const std::vector<std::function<void()>>& jobs) {
+  std::atomic<size_t> next{0};
+  std::vector<std::exception_ptr> errors(jobs.size());
+  parallel_ranges(std::min(jobs.size(), usable_cpus()), 1, [&](size_t, size_t) {
+    for (size_t i; (i = next.fetch_add(1)) < jobs.size();) {
+      try {
+        jobs[i]();
+      } catch (...) {
+        errors[i] = std::current_exception();
+      }
+    }
+  });
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
 }
 
 }  // namespace hvl

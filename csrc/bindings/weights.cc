@@ -153,7 +153,8 @@ void bind_weights(py::module_& m) {
   });
 
   py::class_<WeightStore, std::shared_ptr<WeightStore>>(m, "WeightStore")
-      .def_static("open", &WeightStore::open, py::arg("path"), py::arg("fingerprint"), py::call_guard<py::gil_scoped_release>())
+      .def_static("open", &WeightStore::open, py::arg("path"), py::arg("fingerprint"), py::arg("known") = "",
+                  py::call_guard<py::gil_scoped_release>())
       .def("names",
            [](const WeightStore& store) {
              std::vector<std::string> names;
@@ -164,6 +165,7 @@ void bind_weights(py::module_& m) {
       .def("array", &array_copy, py::arg("name"))
       .def("dequantize", &dequantize, py::arg("name"))
       .def_property_readonly("bytes", &WeightStore::bytes)
+      .def_property_readonly("identity", &WeightStore::identity)
       .def_property_readonly("config_json", &WeightStore::config_json);
 
   py::class_<WeightPacker>(m, "WeightPacker")

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -25,6 +26,13 @@ struct Descriptor {
   int release() { return std::exchange(value, -1); }
 };
 
+std::string identity_of(const struct stat& info) {
+  std::ostringstream out;
+  out << info.st_dev << '.' << info.st_ino << '.' << info.st_size;
+  for (const timespec& time : {info.st_mtim, info.st_ctim}) out << '.' << time.tv_sec << '.' << time.tv_nsec;
+  return out.str();
+}
+
 }  // namespace
 
 Mapping::~Mapping() {
@@ -38,7 +46,7 @@ void Mapping::swap(Mapping& other) noexcept {
   std::swap(file_, other.file_);
 }
 
-Mapping Mapping::read_file(const std::string& path) {
+Mapping Mapping::read_file(const std::string& path, std::string* identity) {
   Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (file.value < 0) {
     if (errno == ENOENT) fail(ErrorKind::kNotFound, "no such file: ", path);
@@ -47,6 +55,7 @@ Mapping Mapping::read_file(const std::string& path) {
   struct stat info;
   if (fstat(file.value, &info) != 0) fail_system(errno, path);
   if (!S_ISREG(info.st_mode)) fail(ErrorKind::kCheckpoint, path, " is not a regular file");
+  if (identity != nullptr) *identity = identity_of(info);
   Mapping m;
   if (info.st_size == 0) return m;
   const size_t bytes = static_cast<size_t>(info.st_size);

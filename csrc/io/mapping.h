@@ -20,7 +20,8 @@ class Mapping {
 
   // A whole file, shared with every process that maps it. Whoever truncates the file in place afterwards makes later reads raise
   // SIGBUS: the engine itself only ever replaces cache files by renaming, which leaves this mapping whole. Error kNotFound / std::system_error.
-  static Mapping read_file(const std::string& path);
+  // `identity`, where given, gets what changes whenever the file is replaced or written to: device, inode, size, times of change.
+  static Mapping read_file(const std::string& path, std::string* identity = nullptr);
 
   // A new file (it must not exist) with its blocks reserved, so that a full disk shows here (std::system_error) and not as SIGBUS later.
   static Mapping create_file(const std::string& path, size_t bytes);

@@ -59,8 +59,9 @@ PackedHeader checked_header(const Mapping& memory, const std::string& path) {
 
 }  // namespace
 
-std::shared_ptr<WeightStore> WeightStore::open(const std::string& path, const std::string& fingerprint) {
-  Mapping memory = Mapping::read_file(path);
+std::shared_ptr<WeightStore> WeightStore::open(const std::string& path, const std::string& fingerprint, const std::string& known) {
+  std::string identity;
+  Mapping memory = Mapping::read_file(path, &identity);
   const PackedHeader h = checked_header(memory, path);
 
   MetaReader meta(memory.data() + sizeof(h), memory.bytes() - sizeof(h), path);
@@ -95,11 +96,13 @@ std::shared_ptr<WeightStore> WeightStore::open(const std::string& path, const st
   if (layout.file_bytes != memory.bytes()) {
     fail(ErrorKind::kCheckpoint, path, " is damaged: its sections need ", layout.file_bytes, " bytes, the file has ", memory.bytes());
   }
-  const std::vector<uint64_t> found = section_checksums(sections, memory.data());
+  const std::vector<uint64_t> found = identity == known ? expected : section_checksums(sections, memory.data());
   for (size_t i = 0; i < sections.size(); ++i) {
     if (found[i] != expected[i]) fail(ErrorKind::kCheckpoint, path, " is damaged: the checksum of ", sections[i].name, " does not match");
   }
-  return std::make_shared<WeightStore>(std::move(memory), std::move(sections), std::move(config_json));
+  auto store = std::make_shared<WeightStore>(std::move(memory), std::move(sections), std::move(config_json));
+  store->identity_ = std::move(identity);
+  return store;
 }
 
 WeightStore::WeightStore(Mapping memory, std::vector<Section> sections, std::string config_json)

@@ -29,9 +29,10 @@ struct StoredTensor {
 
 class WeightStore {
  public:
-  // Maps a packed file and checks every byte of it, threaded at memory speed: a first use would read it all anyway.
+  // Maps a packed file and checks every byte of it, threaded at memory speed; only its header and table if its identity (see Mapping) is
+  // `known`: the one it had when it was last checked as a whole.
   // Error kNotFound when there is none; kCheckpoint when it is damaged, of another version or of another fingerprint.
-  static std::shared_ptr<WeightStore> open(const std::string& path, const std::string& fingerprint);
+  static std::shared_ptr<WeightStore> open(const std::string& path, const std::string& fingerprint, const std::string& known = "");
 
   // Takes over memory whose sections the packer has filled.
   WeightStore(Mapping memory, std::vector<Section> sections, std::string config_json);
@@ -48,6 +49,7 @@ class WeightStore {
   const std::string& config_json() const { return config_json_; }
   size_t bytes() const { return memory_.bytes(); }
   const uint8_t* data() const { return memory_.data(); }
+  const std::string& identity() const { return identity_; }  // of the file that was opened; "" for private memory
 
  private:
   const StoredTensor& array(const std::string& name, const char* dtype, int64_t count) const;
@@ -55,7 +57,7 @@ class WeightStore {
   Mapping memory_;
   std::vector<StoredTensor> tensors_;  // in the order packed
   std::unordered_map<std::string, size_t> index_;
-  std::string config_json_;
+  std::string config_json_, identity_;
 };
 
 }  // namespace hvl

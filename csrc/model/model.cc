@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "csrc/base/error.h"
+#include "csrc/base/parallel.h"
 #include "csrc/model/projector.h"
 #include "csrc/model/qwen3.h"
 #include "csrc/model/siglip2.h"
@@ -18,8 +19,6 @@ Model::Model(ModelConfig config, std::shared_ptr<const WeightStore> weights, con
   }
   if (options_.kv_bits != 16 && options_.kv_bits != 8) fail(ErrorKind::kValue, "kv_bits must be 16 or 8, got ", options_.kv_bits);
   if (options_.threads < 1 || options_.threads > 256) fail(ErrorKind::kValue, "threads must lie in 1 .. 256, got ", options_.threads);
-  const int32_t vocab = config_.text.vocab_size;
-  if (options_.valid_vocab_size <= 0 || options_.valid_vocab_size > vocab) options_.valid_vocab_size = vocab;
   for (const auto& [name, vision] : config_.vision) {
     if (vision.patch_size != patch_size()) {
       fail(ErrorKind::kCheckpoint, "branches must share one patch_size, got ", vision.patch_size, " and ", patch_size());
@@ -34,13 +33,24 @@ Model::Model(ModelConfig config, std::shared_ptr<const WeightStore> weights, con
   if (options_.budget < kPlanAlignment || options_.budget > (int64_t(1) << 40)) {
     fail(ErrorKind::kValue, "the budget of fast memory must lie in ", kPlanAlignment, " .. 2^40 bytes, got ", options_.budget);
   }
+  // Everything of full tiles and text now, side by side: a checkpoint that cannot run says so when it is loaded.
+  std::vector<std::function<void()>> jobs;
   if (config_.vrc) {
-    vrc_ = std::make_unique<Vrc>(*config_.vrc, *weights_, [this](Program p, const WeightResolver& r) { return prepare(std::move(p), r); });
+    jobs.emplace_back([this] {
+      vrc_ = std::make_unique<Vrc>(*config_.vrc, *weights_, [this](Program p, const WeightResolver& r) { return prepare(std::move(p), r); });
+    });
   }
-  text_head_ = prepare(qwen3_head_program(config_.text, *weights_, kHeadRows, options_.activation_bits),
-                       [this](const std::string& name) { return resolve(name); });
-  // Full tiles of every branch now: a checkpoint that cannot run says so when it is loaded.
-  for (const auto& entry : config_.vision) tile(entry.first, config_.tiling.tile_size, config_.tiling.tile_size);
+  jobs.emplace_back([this] {
+    text_head_ = prepare(qwen3_head_program(config_.text, *weights_, kHeadRows, options_.activation_bits),
+                         [this](const std::string& name) { return resolve(name); });
+  });
+  for (const auto& entry : config_.vision) {
+    jobs.emplace_back([this, &entry] { tile(entry.first, config_.tiling.tile_size, config_.tiling.tile_size); });
+  }
+  if (options_.context_length > 0) {
+    for (const int32_t rows : {kPrefillChunk, 1}) jobs.emplace_back([this, rows] { text_layers(options_.context_length, rows); });
+  }
+  parallel_jobs(jobs);
 }
 
 ResolvedWeight Model::resolve(const std::string& name) const {
@@ -55,9 +65,20 @@ ResolvedWeight Model::resolve(const std::string& name) const {
   return w;
 }
 
+template <typename Map, typename Make>
+const typename Map::mapped_type::element_type& Model::planned_once(Map& map, const typename Map::key_type& key, const Make& make) const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = map.find(key); found != map.end()) return *found->second;
+  }
+  auto made = make();
+  const std::lock_guard lock(mutex_);
+  return *map.try_emplace(key, std::move(made)).first->second;  // whoever was first stays
+}
+
 Executable Model::prepare(Program program, const WeightResolver& resolve, int64_t budget) const {
   std::vector<ResolvedWeight> weights = resolve_weights(program, resolve);
-  const uint64_t hash = program_hash(program);
+  const uint64_t hash = options_.plans.empty() ? 0 : program_hash(program);
   for (const Plan& plan : options_.plans) {
     if (plan.program != hash) continue;
     if (plan.contexts < options_.threads) {
@@ -99,23 +120,22 @@ const Executable& Model::text_layers(int32_t context_length, int32_t max_rows) c
   if (context_length < 1 || context_length > config_.text.max_position_embeddings) {
     fail(ErrorKind::kValue, "context_length must lie in 1 .. ", config_.text.max_position_embeddings, " (max_position_embeddings), got ", context_length);
   }
-  const std::lock_guard lock(mutex_);
-  std::unique_ptr<Executable>& entry = text_layers_[{context_length, max_rows}];
-  if (!entry) {
-    entry = std::make_unique<Executable>(
+  return planned_once(text_layers_, {context_length, max_rows}, [&] {
+    return std::make_unique<Executable>(
         prepare(qwen3_layers_program(config_.text, *weights_, max_rows, context_length, options_.activation_bits, options_.kv_bits),
                 [this](const std::string& name) { return resolve(name); }));
-  }
-  return *entry;
+  });
 }
 
 const TileExecutables& Model::tile(const std::string& name, int32_t height, int32_t width) const {
-  const VisionConfig& vision = branch(name);
+  branch(name);  // checks it
   const int32_t side = config_.tiling.tile_size;
   const TileExecutables* full = height < side || width < side ? &tile(name, side, side) : nullptr;
-  const std::lock_guard lock(mutex_);
-  std::unique_ptr<TileExecutables>& entry = tiles_[{name, height, width}];
-  if (entry) return *entry;
+  return planned_once(tiles_, {name, height, width}, [&] { return plan_tile(name, height, width, full); });
+}
+
+std::unique_ptr<TileExecutables> Model::plan_tile(const std::string& name, int32_t height, int32_t width, const TileExecutables* full) const {
+  const VisionConfig& vision = branch(name);
   const int32_t grid_h = height / vision.patch_size, grid_w = width / vision.patch_size;
   const int32_t stored = vision.image_size / vision.patch_size;
   auto made = std::make_unique<TileExecutables>();
@@ -136,8 +156,7 @@ const TileExecutables& Model::tile(const std::string& name, int32_t height, int3
                         full ? full->tower.plan.peak_bytes : 0);
   made->projector = prepare(projector_program(config_, *weights_, name, grid_h, grid_w, options_.activation_bits),
                             [this](const std::string& weight) { return resolve(weight); }, full ? full->projector.plan.peak_bytes : 0);
-  entry = std::move(made);
-  return *entry;
+  return made;
 }
 
 }  // namespace hvl

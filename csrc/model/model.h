@@ -27,9 +27,10 @@ struct ModelOptions {
   int32_t threads = 1;
   int32_t activation_bits = 16;      // 16 or 8
   int32_t kv_bits = 16;              // of the text model's KV cache: 16 or 8
-  int32_t valid_vocab_size = 0;      // ids from there on are never sampled; 0: all may be
   HardwareSpec spec;                 // what programs are planned for; its contexts are the threads
   int64_t budget = 0;                // bytes of fast memory; 0: what the spec has
+  int32_t context_length = 0;        // prefill and decode are planned for it at once; 0: when they are first asked for
+  std::vector<int> cpus;             // one for each thread (csrc/base/thread_pool.h), or none
   std::vector<Plan> plans;           // used for the programs they were made for; others are planned
 };
 
@@ -51,7 +52,6 @@ class Model {
   const PixelTable& pixel_table() const { return pixel_table_; }
   const Vrc* vrc() const { return vrc_.get(); }
   int32_t patch_size() const { return config_.vision.begin()->second.patch_size; }
-  int32_t valid_vocab_size() const { return options_.valid_vocab_size; }
 
   ImageLayout layout(int32_t height, int32_t width, double scale) const;
   // Recorded at the first call for a (branch, tile height, tile width) in pixels; thread-safe. A tile at an image's edge gets no more fast
@@ -65,6 +65,10 @@ class Model {
 
  private:
   ResolvedWeight resolve(const std::string& name) const;
+  // What `map` has for the key, or what `make` makes, kept.
+  template <typename Map, typename Make>
+  const typename Map::mapped_type::element_type& planned_once(Map& map, const typename Map::key_type& key, const Make& make) const;
+  std::unique_ptr<TileExecutables> plan_tile(const std::string& name, int32_t height, int32_t width, const TileExecutables* full) const;
   // budget: 0 for the model's.
   Executable prepare(Program program, const WeightResolver& resolve, int64_t budget = 0) const;
 
@@ -74,7 +78,7 @@ class Model {
   PixelTable pixel_table_;
   std::unique_ptr<Vrc> vrc_;
   Executable text_head_;
-  mutable std::mutex mutex_;
+  mutable std::mutex mutex_;  // of the maps; planning goes on outside it
   mutable std::map<std::tuple<std::string, int32_t, int32_t>, std::unique_ptr<TileExecutables>> tiles_;
   mutable std::map<std::pair<int32_t, int32_t>, std::unique_ptr<Executable>> text_layers_;
 };

@@ -58,14 +58,17 @@ SessionMemory::SessionMemory(const Model& model, int32_t context_length) {
   }
 
   const int32_t half = text.head_dim / 2;
-  const size_t angles = size_t(context_length) * half;
-  rope_ = Arena(2 * angles * sizeof(float));
+  rope_ = Arena(2 * size_t(context_length) * half * sizeof(float));
+  for (int32_t i = 0; i < half; ++i) frequencies_.push_back(std::pow(text.rope_theta, -2.0 * i / text.head_dim));
+}
+
+void SessionMemory::rotate_to(int32_t end) {
+  const size_t half = frequencies_.size(), angles = rope_.bytes() / 8;
   float* table = reinterpret_cast<float*>(rope_.data());
-  for (int32_t i = 0; i < half; ++i) {
-    const double frequency = std::pow(text.rope_theta, -2.0 * i / text.head_dim);
-    for (int32_t p = 0; p < context_length; ++p) {
-      table[size_t(p) * half + i] = float(std::cos(p * frequency));
-      table[angles + size_t(p) * half + i] = float(std::sin(p * frequency));
+  for (; rotated_ < end; ++rotated_) {
+    for (size_t i = 0; i < half; ++i) {
+      table[rotated_ * half + i] = float(std::cos(rotated_ * frequencies_[i]));
+      table[angles + rotated_ * half + i] = float(std::sin(rotated_ * frequencies_[i]));
     }
   }
 }

@@ -16,6 +16,9 @@ class SessionMemory {
   // Sized for all programs of full tiles, and for the text model.
   SessionMemory(const Model& model, int32_t context_length);
 
+  // Has the rotations of positions 0 .. end - 1 ready. A long context's would take longer to compute than everything else of a session.
+  void rotate_to(int32_t end);
+
   // What a run of this plan needs is there afterwards (a tile at an image's edge may need more DDR than a full one; nothing else grows).
   RunMemory prepare(const Plan& plan);
 
@@ -41,6 +44,8 @@ class SessionMemory {
   int64_t planned_peak_ = 0;
   int64_t poisoned_ = 0;  // bytes from the start that hold kPoison until something writes them; beyond, zeros
   std::vector<KvCache> caches_;
+  std::vector<double> frequencies_;  // radians a position, by pair of dimensions
+  int32_t rotated_ = 0;              // positions whose rotations are there
   float *features_, *embeds_, *hidden_, *logits_;
   int32_t* ids_;
 };

@@ -10,9 +10,30 @@ import numpy as np
 from tqdm import tqdm
 
 from . import _core
-from .engine import Engine
+from .engine import Engine, load
 from .roofline import READ, Beside, Limits
 from .work import decode_bytes, prefill_operations, tile_operations
+
+
+def load_ms(engine: Engine, repeat: int) -> dict[str, float]:
+    """Milliseconds from `load()` of the engine's checkpoint, packed and verified before, to the end of a first prefill of 16 ids.
+
+    load: until `load` returns. prefill: from there, the session and the first touch of the weights' pages included. The tokenizer is read
+    meanwhile and not waited for.
+    """
+    load_times, prefill_times = [], []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        fresh = load(
+            engine.path, threads=engine.model.threads, activation_bits=engine.activation_bits,
+            context_length=engine.context_length, progress=False,
+        )  # fmt: skip
+        loaded = time.perf_counter()
+        fresh.new_session().prefill(np.arange(16, dtype=np.int32))
+        load_times.append(loaded - start)
+        prefill_times.append(time.perf_counter() - loaded)
+        _ = fresh.tokenizer  # the next run's time is not to be shared with reading this one
+    return {"load": float(np.median(load_times)) * 1e3, "prefill": float(np.median(prefill_times)) * 1e3}
 
 
 def bench(engine: Engine, *, prompt_tokens: int = 256, new_tokens: int = 64, repeat: int = 3, progress: bool = True) -> dict[str, Any]:
@@ -47,6 +68,11 @@ def bench(engine: Engine, *, prompt_tokens: int = 256, new_tokens: int = 64, rep
             session.decode(int(token))
 
     decoded = _timed(limits, READ, decode, repeat)
+    jobs = session.parallel_jobs
+    decode()
+    barriers = (session.parallel_jobs - jobs) // new_tokens
+    # Handing out nothing: what a step that several threads share costs beside its work.
+    barrier_s = _core.time_kernel("launch", engine.model.threads, runs=20)
     weights = decode_bytes(engine.config)
     cached = session.stats()["kv_cache_bytes"] / engine.context_length * (prompt_tokens + (new_tokens + 1) / 2)
     steps.update()
@@ -82,8 +108,12 @@ def bench(engine: Engine, *, prompt_tokens: int = 256, new_tokens: int = 64, rep
             "weight_bytes_per_token": weights,
             "cache_bytes_per_token": round(cached),
             **_share(decoded, new_tokens * (weights + cached)),
+            "barriers_per_token": barriers,
+            "barrier_us": barrier_s * 1e6,
+            "barrier_share": barriers * barrier_s * new_tokens / decoded.median_seconds,
         },
         "tile": tiles,
+        "load_ms": load_ms(engine, repeat),
     }
 
 
@@ -105,7 +135,7 @@ def _timed(limits: Limits, kind: str, work: Callable[[], object], repeat: int) -
 
 def table(report: dict[str, Any]) -> str:
     """The report for people."""
-    decode, prefill = report["decode"], report["prefill"]
+    decode, prefill, loading = report["decode"], report["prefill"], report["load_ms"]
     dots = {"int8": "byte dots", "f32": "float32 FMA"}.get(prefill["limit"], prefill["limit"])
     lines = [
         f"threads {report['threads']}, {report['isa']}, A{report['activation_bits']}, KV{report['kv_bits']}, "
@@ -113,6 +143,8 @@ def table(report: dict[str, Any]) -> str:
         f"prefill  {prefill['tok_s']:9.1f} tokens/s  ({prefill['tokens']} tokens in {prefill['ms']:.1f} ms, "
         f"{prefill['share']:.0%} of {dots})",
         f"decode   {decode['tok_s']:9.1f} tokens/s  ({decode['ms_per_token']:.2f} ms a token, {decode['share']:.0%} of the read bandwidth)",
+        f"barriers {decode['barriers_per_token']:9d} a token ({decode['barrier_us']:.2f} us each, {decode['barrier_share']:.1%} of a token)",
+        f"load     {loading['load']:9.1f} ms        (and {loading['prefill']:.1f} ms for a first prefill of 16 ids)",
     ]
     for branch, tile in report["tile"].items():
         lines.append(

@@ -5,8 +5,13 @@ $XDG_CACHE_HOME/hypervl_engine, else ~/.cache/hypervl_engine; smaller ones are p
 that takes a few milliseconds and needs no writable folder. One process packs at a time (a lock file), into a temporary
 name that is renamed when complete; the others wait and use the result. Where the file cannot be written (read-only
 folder, full disk) the weights are packed into private memory, with a warning. A cache file is believed only if its
-fingerprint names exactly these source files (names, sizes, times, headers, config) and every checksum is right, which
-is verified at every load: that runs at memory speed, and touches pages that are needed anyway. Else it is rebuilt.
+fingerprint names exactly these source files (names, sizes, times, headers, config) and every checksum is right; else it
+is rebuilt. All checksums are verified at the first load after it was made, after every start of the system, and whenever
+the file is not the very one that was verified (device, inode, size, times of its last write and change); a file beside
+it, *.checked, remembers that. Header and table are verified at every load. So damage by a program, a disk that loses
+power or a copy is found as if every load verified everything; a bit that flips in the page cache meanwhile is not,
+unless load(verify=True) asks. In return a load takes a fraction of the time, and weights that are not used (the vision
+towers of a text session) are never read.
 
 A mapped file that another program truncates in place ends the process with SIGBUS; the engine itself only ever replaces
 files by renaming.
@@ -64,10 +69,14 @@ class Checkpoint:
         *,
         cache_dir: str | os.PathLike[str] | None = None,
         progress: bool = True,
+        verify: bool = False,
         min_cache_bytes: int = MIN_CACHE_BYTES,
     ) -> _core.WeightStore:
-        """The packed weights, from the cache or packed now. CheckpointError, FileNotFoundError or MemoryError."""
-        return _Loader(self, progress).open(cache_dir, min_cache_bytes)
+        """The packed weights, from the cache or packed now. CheckpointError, FileNotFoundError or MemoryError.
+
+        verify: check every byte of a cache file that was checked before, too.
+        """
+        return _Loader(self, progress, verify).open(cache_dir, min_cache_bytes)
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -107,11 +116,11 @@ class _CacheUnwritable(Exception):
 class _Loader:
     """One load of one checkpoint's weights."""
 
-    def __init__(self, checkpoint: Checkpoint, progress: bool) -> None:
+    def __init__(self, checkpoint: Checkpoint, progress: bool, verify: bool = False) -> None:
         self.folder = checkpoint.folder
         self.config = checkpoint.config
         self.specs = expected_tensors(checkpoint.parsed_config)
-        self.progress = progress
+        self.progress, self.verify = progress, verify
 
     def open(self, cache_dir: str | os.PathLike[str] | None, min_cache_bytes: int) -> _core.WeightStore:
         if estimate_bytes(self.specs) < min_cache_bytes:
@@ -157,8 +166,10 @@ class _Loader:
 
     def cached(self, path: Path, fingerprint: str) -> _core.WeightStore | None:
         """The cache file's weights, or None when there is no usable one."""
+        mark = path.with_name(path.name + ".checked")
+        known = "" if self.verify else _checked_identity(mark)
         try:
-            store = _core.WeightStore.open(str(path), fingerprint)
+            store = _core.WeightStore.open(str(path), fingerprint, known)
         except FileNotFoundError:
             return None
         except (CheckpointError, OSError) as error:
@@ -168,6 +179,8 @@ class _Loader:
             if not _stored_as(store, name, spec):
                 _log.info("packing again: %s: %s is not what this engine expects", path, name)
                 return None
+        if store.identity != known:
+            _remember_checked(mark, store.identity)
         return store
 
     def pack_file(self, path: Path, fingerprint: str) -> _core.WeightStore:
@@ -323,6 +336,34 @@ def _stored_as(store: _core.WeightStore, name: str, spec: TensorSpec) -> bool:
     if spec.kind == "linear":
         return (info["shape"], info.get("bits"), info.get("group_size")) == (spec.shape, spec.bits, spec.engine_group)
     return (info["shape"], info["dtype"]) == (spec.shape, spec.dtypes[0])
+
+
+def _boot() -> str:
+    """Differs from one start of the system to the next; "" where that cannot be known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _checked_identity(mark: Path) -> str:
+    """Of the file whose every byte was found right since the system started; "" when there is none."""
+    try:
+        boot, _, identity = mark.read_text("ascii").strip().partition(" ")
+    except (OSError, ValueError):
+        return ""
+    return identity if boot and boot == _boot() else ""
+
+
+def _remember_checked(mark: Path, identity: str) -> None:
+    """Where this cannot be written the next load checks again."""
+    temporary = mark.with_name(f".{mark.name}.{uuid.uuid4().hex}.tmp")
+    with contextlib.suppress(OSError):
+        try:
+            temporary.write_text(f"{_boot()} {identity}\n", "ascii")
+            os.replace(temporary, mark)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _source_files(folder: Path) -> list[Path]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from . import _core
 from .checkpoint import Checkpoint
 from .hardware import Figure, HardwareSpec, cpu_spec, load_spec
+from .machine import core_cpus
 from .plan import PlanFile, parse_bytes
 
 _ROOMY = 1 << 34  # bytes that any model's Programs fit into
@@ -23,6 +24,7 @@ class Placement:
     spec: HardwareSpec
     budget: int
     file: PlanFile | None
+    cpus: list[int] = field(default_factory=list)  # that threads are bound to
 
     @classmethod
     def choose(
@@ -54,31 +56,36 @@ class Placement:
             chosen = given.with_figures({"contexts": contexts}, name=name, staged=given.staged if device is None else staged)
         return cls(threads, chosen, chosen.budget if vtcm is None else parse_bytes(vtcm, "vtcm"), None)
 
+    def pinned(self) -> Placement:
+        """With every thread bound to a core of its own. ValueError when there are fewer cores than threads."""
+        cpus = core_cpus()
+        if len(cpus) < self.threads:
+            raise ValueError(f"pin_threads: {self.threads} threads, but this process may use {len(cpus)} physical cores")
+        return replace(self, cpus=cpus[: self.threads])
+
     def model(
         self,
         config: dict[str, Any],
         weights: _core.WeightStore,
         activation_bits: int,
         kv_bits: int,
-        valid_vocab_size: int = 0,
         context_length: int = 2,
     ) -> _core.Model:
         """The model with every Program of full tiles and of the text planned. MemoryError naming the smallest budget that works."""
 
         def make(budget: int, plans: list[dict[str, Any]]) -> _core.Model:
-            model = _core.Model(
+            return _core.Model(
                 config,
                 weights,
                 threads=self.threads,
                 spec=self.spec.values(),
                 activation_bits=activation_bits,
                 kv_bits=kv_bits,
-                valid_vocab_size=valid_vocab_size,
                 budget=budget,
+                context_length=context_length,
+                cpus=self.cpus,
                 plans=plans,
             )
-            model.plan_text(context_length)
-            return model
 
         try:
             return make(self.budget, self.file.plans if self.file is not None else [])

@@ -49,9 +49,8 @@ class Tokenizer:
         Raises CheckpointError for missing or unusable files.
         """
         self._folder = folder
+        check_files(folder)
         path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise CheckpointError(f"{folder} has no tokenizer.json: expected a checkpoint folder (docs/checkpoint.md)")
         try:
             self._tokenizer = HfTokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises plain Exception
@@ -158,8 +157,7 @@ class Tokenizer:
         known = max(self._tokenizer.get_vocab_size(with_added_tokens=True), added)
         if not 0 < known <= limit:
             raise CheckpointError(
-                f"{path} has {known} ids, but config.json's text_config.vocab_size is {limit}: expected a tokenizer of "
-                "this model"
+                f"{path} has {known} ids, but config.json's text_config.vocab_size is {limit}: expected a tokenizer of this model"
             )
         return next((i + 1 for i in range(limit - 1, known - 1, -1) if self.token(i)), known)
 
@@ -168,6 +166,12 @@ class Tokenizer:
             token_id = getattr(config, name)
             if not self.token(token_id):
                 raise CheckpointError(f"config.json's {name} {token_id} is not in {path}")
+
+
+def check_files(folder: Path) -> None:
+    """CheckpointError when there is no tokenizer.json."""
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError(f"{folder} has no tokenizer.json: expected a checkpoint folder (docs/checkpoint.md)")
 
 
 class _IdBuilder:
