@@ -47,9 +47,7 @@ def write_tokenizer(folder: Path, template: str = TEMPLATE) -> SimpleNamespace:
     tokenizer = HfTokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())
-    )
+    trainer = trainers.BpeTrainer(vocab_size=300, show_progress=False, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     tokenizer.train_from_iterator(["user assistant system hello world what is the total?\n"] * 9, trainer)
     tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in SPECIALS])
     tokenizer.add_tokens([AddedToken(s, special=False, normalized=False) for s in MARKS])
@@ -145,7 +143,17 @@ class ScriptedSession:
             ("vrc_ms", "preprocess_ms", "encode_ms", "project_ms", "prefill_ms", "decode_ms"), 1.0
         )  # fmt: skip
         counts = dict.fromkeys(
-            ("tiles", "visual_tokens", "prefill_tokens", "decode_tokens", "arena_bytes", "kv_cache_bytes"), 1
+            (
+                "tiles",
+                "visual_tokens",
+                "prefill_tokens",
+                "decode_tokens",
+                "drafted_tokens",
+                "accepted_tokens",
+                "arena_bytes",
+                "kv_cache_bytes",
+            ),
+            1,
         )
         return {**times, **counts}
 
@@ -153,7 +161,7 @@ class ScriptedSession:
 class ScriptedModel:
     """Stands in for `_core.Model`: one visual token for every 16x16 pixels."""
 
-    threads, weight_bytes, budget = 1, 0, 0
+    threads, weight_bytes, budget, cpus = 1, 0, 0, []
 
     def __init__(self, image_token_id: int) -> None:
         self.image_token_id = image_token_id
@@ -172,7 +180,7 @@ class ScriptedEngine(Engine):
 
     def __init__(self, tokenizer: Tokenizer, config, context_length: int) -> None:
         checkpoint = SimpleNamespace(parsed_config=config, folder=Path("scripted"), generation_config={})
-        super().__init__(checkpoint, ScriptedModel(config.image_token_id), tokenizer, context_length, 16, 16, default_cpu_spec(1))
+        super().__init__(checkpoint, ScriptedModel(config.image_token_id), lambda: tokenizer, context_length, 16, 16, default_cpu_spec(1))
         self.script: list[int] = []
         self.seeds: list[int] = []
         self.sessions: list[ScriptedSession] = []

@@ -85,7 +85,7 @@ def test_greedy_takes_the_best_of_the_logits(engine, picture):
 def test_logprobs_are_normalised(engine):
     session, _ = prefilled(engine)
     size = engine.tokenizer.vocab_size
-    sampled = session.sample(logprobs=size)
+    sampled = session.sample(logprobs=size, vocab_size=size)
     assert len(sampled["top_logprobs"]) == size
     assert sum(np.exp(p) for _, p in sampled["top_logprobs"]) == pytest.approx(1.0, abs=1e-5)
 
@@ -121,7 +121,7 @@ def test_samples_follow_the_distribution(engine, options):
     expected = filtered(valid(engine, session.last_logits()), **full)
     session.seed(1234)
     draws = 20000
-    seen = Counter(session.sample(**options)["id"] for _ in range(draws))
+    seen = Counter(session.sample(vocab_size=engine.tokenizer.vocab_size, **options)["id"] for _ in range(draws))
     assert all(expected[i] > 0 for i in seen), "a filtered token was drawn"
     # Chi-square over cells expected at least ten times, the rest in one; its mean is the freedom f, its s.d. sqrt(2 f).
     often = np.flatnonzero(expected * draws >= 10)
@@ -153,7 +153,7 @@ def test_repetition_penalty_as_in_transformers(engine, penalty):
     for _ in range(8):
         logits = torch.from_numpy(np.array(session.last_logits()))[None, : engine.tokenizer.vocab_size]
         expected = process(torch.tensor([ids]), logits.clone())[0].numpy()
-        sampled = session.sample(repetition_penalty=penalty, logprobs=10)
+        sampled = session.sample(repetition_penalty=penalty, logprobs=10, vocab_size=engine.tokenizer.vocab_size)
         assert sampled["id"] == int(expected.argmax())
         assert sampled["logprob"] == pytest.approx(log_softmax(expected)[sampled["id"]], abs=1e-4)
         assert [i for i, _ in sampled["top_logprobs"]] == [int(i) for i in np.argsort(-expected, kind="stable")[:10]]

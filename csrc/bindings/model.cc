@@ -87,13 +87,31 @@ py::object prefill(Session& session, const Ids& ids, const py::sequence& images,
   return logits ? py::object(out) : py::none();
 }
 
-py::dict sample(Session& session, double temperature, int32_t top_k, double top_p, double min_p, double repetition_penalty, int32_t logprobs) {
-  const SampledToken token = session.sample({temperature, top_k, top_p, min_p, repetition_penalty, logprobs});
+py::dict sampled(const SampledToken& token) {
   py::dict out;
   out["id"] = token.id;
   out["logprob"] = token.logprob;
   out["top_logprobs"] = token.top_logprobs;
   return out;
+}
+
+py::list speculate(Session& session, int32_t token, int32_t most, const SamplingParams& params) {
+  py::list out;
+  for (const SampledToken& next : blocking(session, [&] { return session.speculate(token, most, params); })) out.append(sampled(next));
+  return out;
+}
+
+// Binds a method that takes sampling parameters: method(session, leading arguments ..., *, temperature=, ...).
+template <typename... Leading, typename Method, typename... Args>
+void def_sampling(py::class_<Session>& cls, const char* name, const Method& method, const Args&... args) {
+  cls.def(
+      name,
+      [method](Session& s, Leading... leading, double temperature, int32_t top_k, double top_p, double min_p, double repetition_penalty,
+               int32_t logprobs, int32_t vocab_size) {
+        return method(s, leading..., SamplingParams{temperature, top_k, top_p, min_p, repetition_penalty, logprobs, vocab_size});
+      },
+      args..., py::kw_only(), py::arg("temperature") = 0.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0, py::arg("min_p") = 0.0,
+      py::arg("repetition_penalty") = 1.0, py::arg("logprobs") = 0, py::arg("vocab_size") = 0);
 }
 
 py::dict stats(const Session& session) {
@@ -109,6 +127,8 @@ py::dict stats(const Session& session) {
   out["visual_tokens"] = s.visual_tokens;
   out["prefill_tokens"] = s.prefill_tokens;
   out["decode_tokens"] = s.decode_tokens;
+  out["drafted_tokens"] = s.drafted_tokens;
+  out["accepted_tokens"] = s.accepted_tokens;
   const SessionMemory& m = session.memory();
   out["fast_budget_bytes"] = m.budget();
   out["fast_peak_bytes"] = m.measured_peak();
@@ -147,23 +167,19 @@ py::dict plan_image(const Model& model, int32_t height, int32_t width, double sc
 void bind_model(py::module_& m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
       .def(py::init([](const py::dict& config, std::shared_ptr<WeightStore> weights, int32_t threads, const py::dict& spec, int32_t activation_bits,
-                       int32_t kv_bits, int32_t valid, int64_t budget, const py::list& plans) {
+                       int32_t kv_bits, int64_t budget, int32_t context_length, std::vector<int> cpus, const py::list& plans) {
              ModelConfig c = model_config_from(config);
-             ModelOptions options{threads, activation_bits, kv_bits, valid, spec_from(spec), budget, {}};
+             ModelOptions options{threads, activation_bits, kv_bits, spec_from(spec), budget, context_length, std::move(cpus), {}};
              for (const auto& plan : plans) options.plans.push_back(plan_parsed(plan.cast<py::dict>()));
              py::gil_scoped_release release;
              return std::make_shared<Model>(std::move(c), std::move(weights), options);
            }),
-           py::arg("config"), py::arg("weights"), py::kw_only(), py::arg("threads"), py::arg("spec"), py::arg("activation_bits") = 16, py::arg("kv_bits") = 16,
-           py::arg("valid_vocab_size") = 0, py::arg("budget") = 0, py::arg("plans") = py::list())
+           py::arg("config"), py::arg("weights"), py::kw_only(), py::arg("threads"), py::arg("spec"), py::arg("activation_bits") = 16,
+           py::arg("kv_bits") = 16, py::arg("budget") = 0, py::arg("context_length") = 0, py::arg("cpus") = std::vector<int>(),
+           py::arg("plans") = py::list())
       .def_property_readonly("budget", [](const Model& model) { return model.options().budget; })
-      .def(
-          "plan_text",
-          [](const Model& model, int32_t context_length) {
-            for (int32_t rows : {kPrefillChunk, 1}) model.text_layers(context_length, rows);
-          },
-          py::arg("context_length"), py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("threads", [](const Model& model) { return model.options().threads; })
+      .def_property_readonly("cpus", [](const Model& model) { return model.options().cpus; })
       .def_property_readonly("weight_bytes", [](const Model& model) { return model.weights().bytes(); })
       .def("plan_image", &plan_image, py::arg("height"), py::arg("width"), py::arg("scale"))
       .def(
@@ -174,7 +190,8 @@ void bind_model(py::module_& m) {
           },
           py::arg("height"), py::arg("width"), py::arg("scale"));
 
-  py::class_<Session>(m, "Session")
+  py::class_<Session> session(m, "Session");
+  session
       .def(py::init([](std::shared_ptr<Model> model, int32_t context_length) {
              py::gil_scoped_release release;
              return std::make_unique<Session>(std::move(model), context_length);
@@ -182,6 +199,7 @@ void bind_model(py::module_& m) {
            py::arg("model"), py::arg("context_length"))
       .def_property_readonly("length", &Session::length)
       .def_property_readonly("context_length", &Session::context_length)
+      .def_property_readonly("parallel_jobs", &Session::parallel_jobs)
       .def("reset", [](Session& s) { s.truncate(0); })
       .def("truncate", &Session::truncate, py::arg("length"))
       .def("cancel", &Session::cancel)
@@ -224,12 +242,13 @@ void bind_model(py::module_& m) {
       .def("last_logits",
            [](const Session& s) { return py::array_t<float>(py::ssize_t(s.model().config().text.vocab_size), s.last_logits()); })
       .def("seed", &Session::seed, py::arg("seed"))
-      .def("sample", &sample, py::kw_only(), py::arg("temperature") = 0.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0, py::arg("min_p") = 0.0,
-           py::arg("repetition_penalty") = 1.0, py::arg("logprobs") = 0)
       .def("stats", &stats)
       .def("reset_stats", &Session::reset_stats)
       .def("start_trace", &Session::start_trace)
       .def("take_trace", &take_trace)
       .def("set_eager_transfers", &Session::set_eager_transfers, py::arg("eager"))
+      .def("speculate_always", &Session::speculate_always, py::arg("on"))
       .def("protect_ddr", &Session::protect_ddr, py::arg("protect"));
+  def_sampling(session, "sample", [](Session& s, const SamplingParams& params) { return sampled(s.sample(params)); });
+  def_sampling<int32_t, int32_t>(session, "speculate", &speculate, py::arg("token"), py::arg("most"));
 }

@@ -8,6 +8,9 @@
 #include "csrc/base/error.h"
 
 namespace hvl {
+
+static_assert(kMostDraft < kHeadRows);
+
 namespace {
 
 class Timer {
@@ -30,12 +33,12 @@ void bind(RunArgs& args, const Executable& executable, const char* name, const v
 Session::Session(std::shared_ptr<const Model> model, int32_t context_length)
     : model_(std::move(model)),
       context_length_(context_length),
-      pool_(model_->options().threads),
+      pool_(model_->options().threads, model_->options().cpus),
       executor_(kernel_table(selected_isa()), pool_),
       resizer_(kernel_table(selected_isa()), pool_),
       prefill_layers_(model_->text_layers(context_length, kPrefillChunk)),
       decode_layers_(model_->text_layers(context_length, 1)),
-      sampler_(model_->config().text.vocab_size),
+      sampler_(model_->config().text.vocab_size, kernel_table(selected_isa()), pool_),
       memory_(*model_, context_length) {
   history_.reserve(context_length);
   if (model_->vrc()) vrc_pooled_.resize(model_->vrc()->pooled_size());
@@ -282,6 +285,7 @@ void Session::check_tokens(const int32_t* ids, int32_t count, const std::vector<
 
 void Session::run_chunk(int32_t rows, int32_t position) {
   const Executable& layers = rows == 1 ? decode_layers_ : prefill_layers_;
+  memory_.rotate_to(position + rows);
   RunArgs args;
   args.run = {rows, position};
   args.states = memory_.caches().data();
@@ -335,32 +339,76 @@ void Session::prefill(const int32_t* ids, int32_t count, const std::vector<Image
   for (int32_t i = 0; i < count; ++i) history_.push_back(ids[i] == image_token ? -1 : ids[i]);
   length_ += count;
   has_logits_ = true;
+  logits_row_ = 0;
+  lookup_.restart();
   stats_.prefill_tokens += count;
 }
 
-void Session::decode(int32_t token) {
-  cancel_.store(false);
-  const Timer timer(stats_.decode_ms);
+void Session::check_token(int32_t token) const {
   if (token < 0 || token >= model_->config().text.vocab_size) {
     fail(ErrorKind::kValue, "token id ", token, " is outside the vocabulary of ", model_->config().text.vocab_size);
   }
   if (length_ >= context_length_) fail(ErrorKind::kValue, "the context of ", context_length_, " tokens is full");
+}
+
+// Decodes ids()[0 .. rows - 1] behind what the cache holds, and computes the logits of each.
+void Session::run_tokens(int32_t rows) {
+  const Timer timer(stats_.decode_ms);
+  if (rows > 1) has_logits_ = false;  // of several rows some may be written when it is cancelled
+  run_chunk(rows, length_);
+  run_head(memory_.hidden(), rows);
+  has_logits_ = true;
+}
+
+void Session::decode(int32_t token) {
+  cancel_.store(false);
+  check_token(token);
   memory_.ids()[0] = token;
-  run_chunk(1, length_);
-  run_head(memory_.hidden(), 1);
+  run_tokens(1);
   history_.push_back(token);
   ++length_;
-  has_logits_ = true;
+  logits_row_ = 0;
   ++stats_.decode_tokens;
+}
+
+std::vector<SampledToken> Session::speculate(int32_t token, int32_t most, const SamplingParams& params) {
+  cancel_.store(false);
+  check_token(token);
+  check_sampling(params);
+  if (most < 1) fail(ErrorKind::kValue, "speculate: expected room for at least one token, got ", most);
+  struct Trim {  // on every way out the history is what the cache holds
+    Session& session;
+    ~Trim() { session.history_.resize(size_t(session.length_)); }
+  } trim{*this};
+  history_.push_back(token);
+  const std::span<const int32_t> draft = lookup_.draft(history_, std::min(most, context_length_ - length_) - 1);
+  const auto rows = int32_t(draft.size()) + 1;
+  memory_.ids()[0] = token;
+  std::copy(draft.begin(), draft.end(), memory_.ids() + 1);
+  const double before_ms = stats_.decode_ms;
+  run_tokens(rows);
+
+  std::vector<SampledToken> out;
+  for (logits_row_ = 0;; ++logits_row_) {
+    out.push_back(sample(params));
+    if (logits_row_ + 1 == rows || out.back().id != draft[size_t(logits_row_)]) break;
+    history_.push_back(out.back().id);
+  }
+  lookup_.ran(logits_row_, (stats_.decode_ms - before_ms) / 1e3);
+  length_ += logits_row_ + 1;
+  stats_.decode_tokens += logits_row_ + 1;
+  stats_.drafted_tokens += rows - 1;
+  stats_.accepted_tokens += logits_row_;
+  return out;
 }
 
 const float* Session::last_logits() const {
   if (!has_logits_) fail(ErrorKind::kValue, "no logits yet: call prefill first");
-  return memory_.logits();
+  return memory_.logits() + size_t(logits_row_) * model_->config().text.vocab_size;
 }
 
 SampledToken Session::sample(const SamplingParams& params) {
-  return sampler_.sample(last_logits(), model_->valid_vocab_size(), history_, params);
+  return sampler_.sample(last_logits(), history_, params);
 }
 
 }  // namespace hvl

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "csrc/base/thread_pool.h"
+#include "csrc/model/lookup.h"
 #include "csrc/model/model.h"
 #include "csrc/model/sampler.h"
 #include "csrc/model/session_memory.h"
@@ -19,6 +20,7 @@ namespace hvl {
 struct SessionStats {
   double vrc_ms = 0, preprocess_ms = 0, encode_ms = 0, project_ms = 0, prefill_ms = 0, decode_ms = 0;
   int64_t tiles = 0, visual_tokens = 0, prefill_tokens = 0, decode_tokens = 0;
+  int64_t drafted_tokens = 0, accepted_tokens = 0;  // by speculation
 };
 
 // An image for a prompt: pixels and the scale at which they are encoded.
@@ -56,6 +58,9 @@ class Session {
   void prefill(const int32_t* ids, int32_t count, const std::vector<ImageInput>& images, const std::string& branch,
                const LogitsSink& on_logits = nullptr);
   void decode(int32_t token);
+  // Appends `token`, and with it in one run what csrc/model/lookup.h guesses to follow. Returns 1 .. most tokens: the very ones that as many
+  // calls of decode and sample, in turn, would have given (their KV cache, logits and random state too). The last is not appended yet.
+  std::vector<SampledToken> speculate(int32_t token, int32_t most, const SamplingParams& params);
 
   const float* last_logits() const;  // (vocab); Error(kValue) before the first prefill
   SampledToken sample(const SamplingParams& params);
@@ -67,6 +72,7 @@ class Session {
     transfers_ = {};
   }
   const SessionMemory& memory() const { return memory_; }
+  int64_t parallel_jobs() const { return pool_.jobs(); }  // kernel steps that several threads shared, since the session was made
   size_t image_bytes() const { return resized_.capacity() + thumbnail_.capacity(); }  // resized pixels
   const TransferStats& transfers() const { return transfers_; }
 
@@ -74,6 +80,8 @@ class Session {
   void start_trace() { tracing_ = true; }
   std::vector<std::pair<const Executable*, std::vector<TraceEvent>>> take_trace();
 
+  // For tests: speculate guesses whenever it can.
+  void speculate_always(bool on) { lookup_.always(on); }
   // For tests of device "cpu-staged": when transfers are executed (csrc/runtime/transfers.h); kernels that touch DDR fault.
   void set_eager_transfers(bool eager) { eager_transfers_ = eager; }
   void protect_ddr(bool protect) { protect_ddr_ = protect; }
@@ -86,8 +94,10 @@ class Session {
   void run_projector(const TileExecutables& executables, float* image_embeds);
   void run_chunk(int32_t rows, int32_t position);
   void run_head(const float* hidden, int32_t rows);
+  void run_tokens(int32_t rows);
   void run(const Executable& executable, const RunArgs& args);
   void check_tokens(const int32_t* ids, int32_t count, const std::vector<ImageLayout>& layouts) const;
+  void check_token(int32_t token) const;
 
   const std::shared_ptr<const Model> model_;
   const int32_t context_length_;
@@ -102,8 +112,10 @@ class Session {
   std::pair<int32_t, int32_t> image_size_[2];  // (height, width) of resized_ and thumbnail_
   std::vector<uint8_t> resized_, thumbnail_, vrc_rgb_, vrc_pooled_;
   std::vector<int32_t> history_;  // ids in the cache; -1 for image embeddings
+  Lookup lookup_;
   int32_t length_ = 0;
   bool has_logits_ = false;
+  int32_t logits_row_ = 0;  // the last position's
   SessionStats stats_;
   TransferStats transfers_;
   bool tracing_ = false, eager_transfers_ = false, protect_ddr_ = false;

@@ -97,13 +97,17 @@ class WeightStore:
     """Packed weights, immutable, memory-mapped or private."""
 
     @staticmethod
-    def open(path: str, fingerprint: str) -> WeightStore:
-        """Raises CheckpointError when the file is damaged, of another version or of another fingerprint."""
+    def open(path: str, fingerprint: str, known: str = "") -> WeightStore:
+        """Checks every byte; only header and table when the file's identity is `known`, the one it had when it was checked as a whole.
+        Raises CheckpointError when the file is damaged, of another version or of another fingerprint."""
     def names(self) -> list[str]: ...
     @property
     def bytes(self) -> int: ...
     @property
     def config_json(self) -> str: ...
+    @property
+    def identity(self) -> str:
+        """Changes whenever the file is replaced or written to; "" for private memory."""
     def info(self, name: str) -> dict[str, Any]:
         """`shape`, `dtype` ("linear" for a packed one), `bytes`; of a linear `bits`, `group_size`, `scale_bits`, `zero_points` too."""
     def array(self, name: str) -> NDArray[Any]:
@@ -123,20 +127,24 @@ class Model:
         spec: dict[str, Any],
         activation_bits: int = 16,
         kv_bits: int = 16,
-        valid_vocab_size: int = 0,
         budget: int = 0,
+        context_length: int = 0,
+        cpus: list[int] = ...,
         plans: list[dict[str, Any]] = ...,
     ) -> None:
-        """`config` is config.json's content, validated. `valid_vocab_size`: ids from there on are never sampled (0: all may be). `spec`:
-        HardwareSpec.values(); `budget`: bytes of fast memory (0: what the spec has); `plans`: used for the Programs they were made for.
-        MemoryError naming the smallest budget that works when a Program of a full tile does not fit."""
+        """`config` is config.json's content, validated. `spec`: HardwareSpec.values(); `budget`: bytes of fast memory (0: what the spec
+        has); `context_length`: prefill and decode are planned for it at once (0: when they are first asked for); `cpus`: one for each
+        thread, to bind a session's threads to (the caller's own, the first, is left alone), or none; `plans`: used for the Programs
+        they were made for.
+        MemoryError naming the smallest budget that works when a Program of a full tile or of the text does not fit."""
     @property
     def budget(self) -> int:
         """Bytes of fast memory."""
-    def plan_text(self, context_length: int) -> None:
-        """Plans prefill and decode. MemoryError naming the smallest budget that works."""
     @property
     def threads(self) -> int: ...
+    @property
+    def cpus(self) -> list[int]:
+        """That threads are bound to; empty: none."""
     @property
     def weight_bytes(self) -> int: ...
     def plan_image(self, height: int, width: int, scale: float) -> ImagePlan: ...
@@ -152,6 +160,9 @@ class Session:
         """Positions in the KV cache."""
     @property
     def context_length(self) -> int: ...
+    @property
+    def parallel_jobs(self) -> int:
+        """Kernel steps that several threads shared, since the session was made."""
     def reset(self) -> None: ...
     def truncate(self, length: int) -> None:
         """Forgets positions from `length` on."""
@@ -187,12 +198,31 @@ class Session:
         min_p: float = 0.0,
         repetition_penalty: float = 1.0,
         logprobs: int = 0,
-    ) -> SampledToken: ...
+        vocab_size: int = 0,
+    ) -> SampledToken:
+        """From the last logits. `vocab_size`: ids from there on are never sampled (0: all may be)."""
+    def speculate(
+        self,
+        token: int,
+        most: int,
+        *,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        logprobs: int = 0,
+        vocab_size: int = 0,
+    ) -> list[SampledToken]:
+        """Appends a token and what prompt lookup rightly guesses to follow; 1 .. most tokens, those that decode and sample in turn
+        would give. The last of them is not appended yet."""
+    def speculate_always(self, on: bool) -> None:
+        """For tests: speculate guesses whenever it can, whatever that costs."""
     def stats(self) -> dict[str, Any]:
         """Since the last `reset_stats`: vrc_ms, preprocess_ms, encode_ms, project_ms, prefill_ms, decode_ms, tiles, visual_tokens,
-        prefill_tokens, decode_tokens, transferred_in_bytes, transferred_out_bytes. Since the session was made: fast_peak_bytes (measured),
-        fast_planned_bytes. And fast_budget_bytes, ddr_bytes, block_bytes (features, embeddings, hidden states, logits), arena_bytes
-        (planned fast, DDR and blocks: all activations), kv_cache_bytes, image_bytes (resized pixels)."""
+        prefill_tokens, decode_tokens, drafted_tokens, accepted_tokens, transferred_in_bytes, transferred_out_bytes. Since the session was
+        made: fast_peak_bytes (measured), fast_planned_bytes. And fast_budget_bytes, ddr_bytes, block_bytes (features, embeddings, hidden
+        states, logits), arena_bytes (planned fast, DDR and blocks: all activations), kv_cache_bytes, image_bytes (resized pixels)."""
     def reset_stats(self) -> None: ...
     def start_trace(self) -> None:
         """Every kernel step and transfer is timed from now on, which costs a little."""

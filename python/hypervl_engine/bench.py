@@ -26,7 +26,7 @@ def load_ms(engine: Engine, repeat: int) -> dict[str, float]:
         start = time.perf_counter()
         fresh = load(
             engine.path, threads=engine.model.threads, activation_bits=engine.activation_bits,
-            context_length=engine.context_length, progress=False,
+            kv_bits=engine.kv_bits, context_length=engine.context_length, progress=False,
         )  # fmt: skip
         loaded = time.perf_counter()
         fresh.new_session().prefill(np.arange(16, dtype=np.int32))

@@ -141,6 +141,7 @@ def _add_generation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop", action="append", metavar="TEXT", help="may be given several times")
     parser.add_argument("--logprobs", type=int, metavar="N", help="report the N likeliest alternatives (with --json)")
     parser.add_argument("--thinking", action=argparse.BooleanOptionalAction, default=None)
+    parser.add_argument("--speculate", choices=("lookup",), help="guess tokens from the context and verify several at once")
     parser.add_argument("--max-visual-tokens", type=int)
     parser.add_argument("--max-pixels", type=int)
 
@@ -154,7 +155,7 @@ def _size(text: str) -> tuple[int, int]:
 
 _GENERATION = (
     "branch", "scale", "min_scale", "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
-    "seed", "stop", "logprobs", "thinking", "max_visual_tokens", "max_pixels",
+    "seed", "stop", "logprobs", "thinking", "speculate", "max_visual_tokens", "max_pixels",
 )  # fmt: skip
 
 

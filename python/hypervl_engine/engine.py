@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,12 +17,13 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .generation import GenerationConfig, Result, Score, eos_token_ids
 from .hardware import HardwareSpec
 from .images import DEFAULT_MAX_PIXELS, Rgb, load_images
+from .later import Later
 from .machine import usable_cores
 from .placement import Placement, with_tile_size
 from .plan import Plan, plan_engine
 from .prompt import Picture, Prompt, Scale, check_context, check_scale, check_visual_tokens, expand, make_picture
 from .stream import Call, Stream, answer
-from .tokenizer import ImagePart, Message, Part, Tokenizer
+from .tokenizer import ImagePart, Message, Part, Tokenizer, check_files
 
 if TYPE_CHECKING:
     from .chat import Chat
@@ -38,6 +38,7 @@ def load(
     path: str | os.PathLike[str] | None = None,
     *,
     threads: int | None = None,
+    pin_threads: bool = False,
     activation_bits: int = 16,
     kv_bits: int = 16,
     context_length: int | None = None,
@@ -48,13 +49,16 @@ def load(
     tile_size: int | Literal["auto"] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    verify: bool = False,
 ) -> Engine:
     """Loads a checkpoint folder (docs/checkpoint.md); without a path, the demo model that ships with the package.
 
-    threads: default the physical cores this process may use. activation_bits: 16 (exact enough, the default) or 8
+    threads: default the physical cores this process may use. pin_threads: bind each to a core of its own, for machines
+    with nothing else to do (the caller's own thread is left alone). activation_bits: 16 (exact enough, the default) or 8
     (faster). kv_bits: of the KV cache of a session, 16 (the default) or 8 (half the memory and traffic, less exact).
     context_length: tokens a session can hold, default 4096 or what the model was made for, if that is less.
-    cache_dir: where the weights packed for this machine are kept. progress: show a bar while packing.
+    cache_dir: where the weights packed for this machine are kept. progress: show a bar while packing. verify: check every
+    byte of the cached weights (else: after packing, after every start of the system, and when the file has changed).
 
     Where it runs (docs/plan.md; none of these changes a bit of the result): device "cpu", or "cpu-staged", which copies
     every operand through fast memory as an NPU would. vtcm: bytes of fast memory that activations may take, such as
@@ -62,6 +66,8 @@ def load(
     one. plan: a file that `Plan.save` wrote; it brings its spec and budget.
     tile_size: side of the tiles in pixels, default the checkpoint's; "auto" lets the scheduler choose the side of least
     predicted time a pixel. Another side than the checkpoint was trained with does change results.
+
+    The tokenizer is read meanwhile and waited for by the first prompt; a broken one is a CheckpointError there.
 
     Raises FileNotFoundError when there is no such folder, CheckpointError when it is not a usable checkpoint or the plan
     is another's, MemoryError naming the smallest budget that works when `vtcm` is too small, ValueError for other
@@ -84,18 +90,20 @@ def load(
     if not 2 <= context_length <= limit:
         raise ValueError(f"context_length is {context_length}: expected 2 to {limit}, which the model was made for")
     generation = checkpoint.generation_config
-    # A big tokenizer takes half a second to read; the weights are mapped or packed meanwhile.
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(Tokenizer, checkpoint.folder, checkpoint.parsed_config, eos_token_ids(generation))
-        weights = checkpoint.open_weights(cache_dir=cache_dir, progress=progress)
-        tokenizer = reading.result()
+    # A big tokenizer takes longer to read than all the rest: it is waited for when the first text comes.
+    folder, config, eos = checkpoint.folder, checkpoint.parsed_config, eos_token_ids(generation)
+    check_files(folder)
+    tokenizer = Later(lambda: Tokenizer(folder, config, eos))
+    weights = checkpoint.open_weights(cache_dir=cache_dir, progress=progress, verify=verify)
     placement = Placement.choose(threads or usable_cores(), device, vtcm, spec, plan, cache_dir)
+    if pin_threads:
+        placement = placement.pinned()
     if tile_size is not None:
         checkpoint = with_tile_size(checkpoint, tile_size, weights, placement, activation_bits, kv_bits)
-    model = placement.model(checkpoint.config, weights, activation_bits, kv_bits, tokenizer.vocab_size, context_length)
+    model = placement.model(checkpoint.config, weights, activation_bits, kv_bits, context_length)
     if placement.file is not None:
         placement.file.check_model(model)
-    return Engine(checkpoint, model, tokenizer, context_length, activation_bits, kv_bits, placement.spec)
+    return Engine(checkpoint, model, tokenizer.result, context_length, activation_bits, kv_bits, placement.spec)
 
 
 class Engine:
@@ -105,17 +113,17 @@ class Engine:
         self,
         checkpoint: Checkpoint,
         model: _core.Model,
-        tokenizer: Tokenizer,
+        tokenizer: Callable[[], Tokenizer],
         context_length: int,
         activation_bits: int,
         kv_bits: int,
         spec: HardwareSpec,
     ) -> None:
-        """Use `load`."""
+        """Use `load`. tokenizer: waits for it."""
         self.spec = spec
         self.config = checkpoint.parsed_config
         self.path = checkpoint.folder
-        self.tokenizer = tokenizer
+        self._tokenizer = tokenizer
         self.model = model
         self.context_length = context_length
         self.activation_bits = activation_bits
@@ -125,13 +133,18 @@ class Engine:
         self.generation_config = GenerationConfig.from_checkpoint(checkpoint.generation_config)
         self._pool = _SessionPool()
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Read by a thread since `load`; waits for it. CheckpointError when its files are not usable."""
+        return self._tokenizer()
+
     def generate(self, image: Any, prompt: str, **options: Any) -> Result:
         """Answers a prompt about an image, and returns when the answer is complete.
 
         image: anything `load_image` reads, a list of such, or None for text only. prompt: may be empty with an image.
         branch: one of `engine.branches`. scale: "auto" (the model chooses) or a number in (0, 1]; min_scale: a floor
         for "auto". max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, logprobs,
-        thinking: as in GenerationConfig; those not given come from `config`, or without it from
+        thinking, speculate: as in GenerationConfig; those not given come from `config`, or without it from
         `engine.generation_config`. system: a system message. max_visual_tokens, max_pixels: caps over all images and
         of each one.
 
@@ -161,6 +174,7 @@ class Engine:
         stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
         thinking: bool | None = None,
+        speculate: Literal["lookup"] | None = None,
         system: str | None = None,
         max_visual_tokens: int | None = None,
         max_pixels: int | None = None,
@@ -173,14 +187,13 @@ class Engine:
         chosen = (config or self.generation_config).with_options(
             max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
             repetition_penalty=repetition_penalty, seed=seed, stop=stop, logprobs=logprobs, thinking=thinking,
+            speculate=speculate,
         )  # fmt: skip
         branch = self.check_branch(branch)
         call = self._pool.start(self.new_session)
         try:
             assert call.session is not None
-            built = self._prompt(
-                call.session, image, prompt, system, chosen.thinking, scale, min_scale, max_visual_tokens, max_pixels
-            )
+            built = self._prompt(call.session, image, prompt, system, chosen.thinking, scale, min_scale, max_visual_tokens, max_pixels)
             work = answer(call, call.session, self.tokenizer, built, branch, chosen)
         except BaseException:
             self._pool.end(call)
@@ -301,6 +314,7 @@ class Engine:
             "activation_bits": self.activation_bits,
             "kv_bits": self.kv_bits,
             "threads": self.model.threads,
+            "pinned_cpus": list(self.model.cpus),
             "device": self.spec.name,
             "fast_budget_bytes": self.budget,
             "weight_bytes": self.model.weight_bytes,
@@ -327,9 +341,7 @@ class Engine:
         """Ends what `watch` began."""
         self._pool.forget(call)
 
-    def pictures(
-        self, session: _core.Session, image: Any, scale: Scale, min_scale: float | None, max_pixels: int | None
-    ) -> list[Picture]:
+    def pictures(self, session: _core.Session, image: Any, scale: Scale, min_scale: float | None, max_pixels: int | None) -> list[Picture]:
         """Decodes images and plans their tiles."""
         check_scale(scale, min_scale)
         return [make_picture(self.model, session, rgb, scale, min_scale) for rgb in self._load(image, max_pixels)]
@@ -406,7 +418,8 @@ class _SessionPool:
         session = self.forget(call)
         if session is None:
             return
-        stats = {name: value for name, value in session.stats().items() if name.endswith("_bytes")}
+        raw = session.stats() if call.stats is None else call.stats
+        stats = {name: value for name, value in raw.items() if name.endswith("_bytes")}
         session.reset()
         with self._lock:
             self.last_stats = stats

@@ -21,7 +21,8 @@ class GenerationConfig:
     temperature 0 is greedy. top_k 0, top_p 1, min_p 0 and repetition_penalty 1 switch that filter off; the order is
     penalty, temperature, top_k, top_p, min_p, as in transformers. seed None draws a new one each time (in the stats).
     stop: strings that end the answer and are not part of its text. logprobs: how many alternatives of each token to
-    report, besides the token's own log-probability, which always is.
+    report, besides the token's own log-probability, which always is. speculate "lookup": tokens that repeat what stands
+    in the context are guessed and verified several at a time; the answer is the same to the bit, with temperature too.
     """
 
     max_new_tokens: int = 256
@@ -34,6 +35,7 @@ class GenerationConfig:
     stop: tuple[str, ...] = ()
     logprobs: int = 0
     thinking: bool = False
+    speculate: Literal["lookup"] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -44,6 +46,8 @@ class GenerationConfig:
             raise ValueError(f"stop is {self.stop!r}: expected a string or several") from None
         if any(not isinstance(text, str) or not text for text in self.stop):
             raise ValueError(f"stop is {self.stop!r}: expected strings that are not empty")
+        if self.speculate not in (None, "lookup"):
+            raise ValueError(f"speculate is {self.speculate!r}: expected lookup or None")
         _check_int("max_new_tokens", self.max_new_tokens, 1, 1 << 30)
         _check_int("top_k", self.top_k, 0, (1 << 31) - 1)
         _check_int("logprobs", self.logprobs, 0, MAX_TOP_LOGPROBS)
@@ -64,7 +68,7 @@ class GenerationConfig:
 
         Raises CheckpointError for values out of range.
         """
-        own = {"stop", "logprobs", "thinking", "seed"}
+        own = {"stop", "logprobs", "thinking", "seed", "speculate"}
         known = {f.name for f in fields(cls)} - own
         chosen = {name: value for name, value in values.items() if name in known and value is not None}
         if not values.get("do_sample", False):
@@ -106,7 +110,8 @@ class Stats:
     """Where the time and the memory of one answer went. Times are milliseconds, sizes bytes.
 
     scale is the (smallest) scale over the images, None without one. cached_tokens: prompt tokens that a chat's KV cache
-    already held. ttft_ms: from the call to the first token, VRC and image encoding included.
+    already held. ttft_ms: from the call to the first token, VRC and image encoding included. drafted_tokens and
+    accepted_tokens: guessed by speculation, and of these right.
     """
 
     branch: str
@@ -129,6 +134,8 @@ class Stats:
     decode_tok_s: float
     arena_bytes: int
     kv_cache_bytes: int
+    drafted_tokens: int
+    accepted_tokens: int
     seed: int
 
 

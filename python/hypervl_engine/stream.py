@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from . import _core
 from .errors import CancelledError, HyperVLError
@@ -27,6 +27,7 @@ class Call:
         self._busy = False
         self._cancelled = False
         self.started = time.perf_counter()
+        self.stats: dict[str, Any] | None = None  # the session's, when the answer is complete
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls into the engine. Raises CancelledError when the request was cancelled."""
@@ -144,11 +145,7 @@ def answer(
     call.run(session.prefill, input_ids, images, branch)
     session.seed(seed)
     first_token = 0.0
-    while True:
-        sampled = call.run(
-            session.sample, temperature=float(config.temperature), top_k=config.top_k, top_p=float(config.top_p),
-            min_p=float(config.min_p), repetition_penalty=float(config.repetition_penalty), logprobs=config.logprobs,
-        )  # fmt: skip
+    for sampled in _sampled(call, session, tokenizer.vocab_size, config):
         first_token = first_token or time.perf_counter()
         if sampled["id"] in tokenizer.eos_token_ids:
             reason = "stop"
@@ -164,10 +161,12 @@ def answer(
             break
         if len(tokens) == config.max_new_tokens:
             break
-        if session.length >= session.context_length:
+        if len(prompt.ids) + len(tokens) > session.context_length:
             reason = "context"
             break
-        call.run(session.decode, sampled["id"])
+    # What was guessed beyond the end is forgotten: a chat goes on from what was said.
+    if session.length > len(prompt.ids) + len(tokens):
+        session.truncate(len(prompt.ids) + len(tokens))
     if not stops.stopped:
         piece = stops.push(detokenizer.flush())
         piece += stops.flush()
@@ -178,11 +177,35 @@ def answer(
     return Result("".join(text), tuple(tokens), tuple(logprobs), tuple(top), reason, stats)
 
 
+def _sampled(
+    call: Call, session: _core.Session, vocab_size: int, config: GenerationConfig
+) -> Generator[_core.SampledToken, None, None]:
+    """One token after another; the next is worked out when it is asked for."""
+    how: dict[str, Any] = {
+        "temperature": float(config.temperature), "top_k": config.top_k, "top_p": float(config.top_p),
+        "min_p": float(config.min_p), "repetition_penalty": float(config.repetition_penalty),
+        "logprobs": config.logprobs, "vocab_size": vocab_size,
+    }  # fmt: skip
+    last = call.run(session.sample, **how)
+    yield last
+    left = config.max_new_tokens - 1
+    while True:
+        if config.speculate is None:
+            call.run(session.decode, last["id"])
+            last = call.run(session.sample, **how)
+            yield last
+        else:
+            several = call.run(session.speculate, last["id"], left, **how)
+            yield from several
+            last = several[-1]
+            left -= len(several)
+
+
 def _stats(
     session: _core.Session, call: Call, prompt: Prompt, branch: str, cached: int, new_tokens: int, first_token: float,
     seed: int,
 ) -> Stats:  # fmt: skip
-    raw = session.stats()
+    raw = call.stats = session.stats()
     scales = tuple(picture.scale for picture in prompt.pictures)
     prefill_s, decode_s = raw["prefill_ms"] / 1e3, raw["decode_ms"] / 1e3
     return Stats(
@@ -206,5 +229,7 @@ def _stats(
         decode_tok_s=raw["decode_tokens"] / decode_s if decode_s > 0 else 0.0,
         arena_bytes=raw["arena_bytes"],
         kv_cache_bytes=raw["kv_cache_bytes"],
+        drafted_tokens=raw["drafted_tokens"],
+        accepted_tokens=raw["accepted_tokens"],
         seed=seed,
     )
