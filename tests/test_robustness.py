@@ -166,7 +166,7 @@ def test_the_compiled_session_checks_its_arguments(engine, picture):
 )
 def test_checkpoints_with_wrong_json(edited, changes, problem):
     with pytest.raises(CheckpointError, match=problem):
-        load(edited(changes), progress=False)
+        _ = load(edited(changes), progress=False).tokenizer
 
 
 def test_files_cut_short(edited):
@@ -177,7 +177,7 @@ def test_files_cut_short(edited):
         for size in (0, 1, len(whole) // 2, len(whole.rstrip()) - 1):
             path.write_bytes(whole[:size])
             with pytest.raises(CheckpointError, match=name):
-                load(folder, progress=False)
+                _ = load(folder, progress=False).tokenizer
         path.write_bytes(whole)
     load(folder, progress=False)
 

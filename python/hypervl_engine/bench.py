@@ -143,7 +143,7 @@ def table(report: dict[str, Any]) -> str:
         f"prefill  {prefill['tok_s']:9.1f} tokens/s  ({prefill['tokens']} tokens in {prefill['ms']:.1f} ms, "
         f"{prefill['share']:.0%} of {dots})",
         f"decode   {decode['tok_s']:9.1f} tokens/s  ({decode['ms_per_token']:.2f} ms a token, {decode['share']:.0%} of the read bandwidth)",
-        f"barriers {decode['barriers_per_token']:9d} a token ({decode['barrier_us']:.2f} us each, {decode['barrier_share']:.1%} of a token)",
+        f"barriers {decode['barriers_per_token']:9d} a token ({decode['barrier_us']:.2f} us, {decode['barrier_share']:.1%} of a token)",
         f"load     {loading['load']:9.1f} ms        (and {loading['prefill']:.1f} ms for a first prefill of 16 ids)",
     ]
     for branch, tile in report["tile"].items():
