@@ -188,8 +188,10 @@ def expect_same(plain: Any, guessing: Any, ids: np.ndarray, count: int, **how: A
     np.testing.assert_array_equal(guessing.prefill(more, logits=True), plain.prefill(more, logits=True))
 
 
-def test_a_session_goes_on_as_without(tiny: Path) -> None:
-    engine = load(tiny, threads=2, context_length=256, progress=False)
+@pytest.mark.parametrize("kv_bits", [16, 8])
+@pytest.mark.parametrize("activation_bits", [16, 8])
+def test_a_session_goes_on_as_without(tiny: Path, kv_bits: int, activation_bits: int) -> None:
+    engine = load(tiny, threads=2, context_length=256, kv_bits=kv_bits, activation_bits=activation_bits, progress=False)
     session = engine.new_session()
     session.speculate_always(True)
     expect_same(engine.new_session(), session, np.tile(np.arange(10, 20, dtype=np.int32), 4), 60)
