@@ -17,7 +17,6 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .generation import GenerationConfig, Result, Score, eos_token_ids
 from .hardware import HardwareSpec
 from .images import DEFAULT_MAX_PIXELS, Rgb, load_images
-from .later import Later
 from .machine import usable_cores
 from .placement import Placement, with_tile_size
 from .plan import Plan, plan_engine
@@ -67,7 +66,7 @@ def load(
     tile_size: side of the tiles in pixels, default the checkpoint's; "auto" lets the scheduler choose the side of least
     predicted time a pixel. Another side than the checkpoint was trained with does change results.
 
-    The tokenizer is read meanwhile and waited for by the first prompt; a broken one is a CheckpointError there.
+    The tokenizer is read when the first text comes; a broken one is a CheckpointError there.
 
     Raises FileNotFoundError when there is no such folder, CheckpointError when it is not a usable checkpoint or the plan
     is another's, MemoryError naming the smallest budget that works when `vtcm` is too small, ValueError for other
@@ -90,10 +89,9 @@ def load(
     if not 2 <= context_length <= limit:
         raise ValueError(f"context_length is {context_length}: expected 2 to {limit}, which the model was made for")
     generation = checkpoint.generation_config
-    # A big tokenizer takes longer to read than all the rest: it is waited for when the first text comes.
+    # A big tokenizer takes longer to read than all the rest, and in a thread of its own keeps the interpreter from the rest meanwhile.
     folder, config, eos = checkpoint.folder, checkpoint.parsed_config, eos_token_ids(generation)
     check_files(folder)
-    tokenizer = Later(lambda: Tokenizer(folder, config, eos))
     weights = checkpoint.open_weights(cache_dir=cache_dir, progress=progress, verify=verify)
     placement = Placement.choose(threads or usable_cores(), device, vtcm, spec, plan, cache_dir)
     if pin_threads:
@@ -103,7 +101,7 @@ def load(
     model = placement.model(checkpoint.config, weights, activation_bits, kv_bits, context_length)
     if placement.file is not None:
         placement.file.check_model(model)
-    return Engine(checkpoint, model, tokenizer.result, context_length, activation_bits, kv_bits, placement.spec)
+    return Engine(checkpoint, model, lambda: Tokenizer(folder, config, eos), context_length, activation_bits, kv_bits, placement.spec)
 
 
 class Engine:
@@ -113,17 +111,18 @@ class Engine:
         self,
         checkpoint: Checkpoint,
         model: _core.Model,
-        tokenizer: Callable[[], Tokenizer],
+        read_tokenizer: Callable[[], Tokenizer],
         context_length: int,
         activation_bits: int,
         kv_bits: int,
         spec: HardwareSpec,
     ) -> None:
-        """Use `load`. tokenizer: waits for it."""
+        """Use `load`."""
         self.spec = spec
         self.config = checkpoint.parsed_config
         self.path = checkpoint.folder
-        self._tokenizer = tokenizer
+        self._read_tokenizer = read_tokenizer
+        self._tokenizer: Tokenizer | None = None
         self.model = model
         self.context_length = context_length
         self.activation_bits = activation_bits
@@ -135,8 +134,10 @@ class Engine:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Read by a thread since `load`; waits for it. CheckpointError when its files are not usable."""
-        return self._tokenizer()
+        """Read when it is first asked for. CheckpointError when its files are not usable."""
+        if self._tokenizer is None:
+            self._tokenizer = self._read_tokenizer()
+        return self._tokenizer
 
     def generate(self, image: Any, prompt: str, **options: Any) -> Result:
         """Answers a prompt about an image, and returns when the answer is complete.
