@@ -16,7 +16,7 @@
 #include "kernels/common/row_scale.h"
 
 // gcc 12 merges the values an accumulator has before, in and after a loop into one variable and moves all of them in every step
-// (kernels/linear/avx512vnni.cc has the same).
+// (kernels/linear/byte_dots.h has the same).
 #if defined(__GNUC__) && !defined(__clang__)
 #define HVL_HOT_LOOP __attribute__((noinline, optimize("no-tree-coalesce-vars")))
 #else
