@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -122,7 +123,6 @@ class Engine:
         self.config = checkpoint.parsed_config
         self.path = checkpoint.folder
         self._read_tokenizer = read_tokenizer
-        self._tokenizer: Tokenizer | None = None
         self.model = model
         self.context_length = context_length
         self.activation_bits = activation_bits
@@ -132,12 +132,10 @@ class Engine:
         self.generation_config = GenerationConfig.from_checkpoint(checkpoint.generation_config)
         self._pool = _SessionPool()
 
-    @property
+    @cached_property
     def tokenizer(self) -> Tokenizer:
         """Read when it is first asked for. CheckpointError when its files are not usable."""
-        if self._tokenizer is None:
-            self._tokenizer = self._read_tokenizer()
-        return self._tokenizer
+        return self._read_tokenizer()
 
     def generate(self, image: Any, prompt: str, **options: Any) -> Result:
         """Answers a prompt about an image, and returns when the answer is complete.
