@@ -35,7 +35,6 @@ endfunction()
 # Adds the compiled kernels to a target that has the kernel folders' sources, and tells them (HVL_TVM_KERNELS).
 function(hvl_add_tvm_kernels target)
   set(source_dir ${PROJECT_SOURCE_DIR}/kernels/tvm)
-  target_sources(${target} PRIVATE ${source_dir}/tvm_kernels.cc)
   hvl_find_tvm()
   if(NOT HVL_TVM_USED)
     return()

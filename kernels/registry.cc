@@ -1,14 +1,27 @@
 #include "kernels/registry.h"
 
 namespace hvl {
+namespace {
+
+#define HVL_ADDRESS(isa, name, Args) &name##_##isa,
+#define HVL_FULL_TABLE(id, isa) constexpr KernelTable table_##isa = {HVL_KERNELS(HVL_ADDRESS, isa)};
+HVL_FULL_ISAS(HVL_FULL_TABLE)
+
+#define HVL_REPLACE(isa, name, Args) table.name = &name##_##isa;
+#define HVL_PARTIAL_TABLE(id, isa, base)  \
+  constexpr KernelTable table_##isa = [] { \
+    KernelTable table = table_##base;      \
+    HVL_KERNELS_##isa(HVL_REPLACE, isa)    \
+    return table;                          \
+  }();
+HVL_PARTIAL_ISAS(HVL_PARTIAL_TABLE)
+
+}  // namespace
 
 const KernelTable& kernel_table(Isa isa) noexcept {
-#define HVL_REFERENCE(name, Args) &name##_reference,
-#define HVL_AVX2(name, Args) &name##_avx2,
-#define HVL_AVX512VNNI(name, Args) &name##_avx512vnni,
-  static constexpr KernelTable kTables[kIsaCount] = {
-      {HVL_KERNELS(HVL_REFERENCE)}, {HVL_KERNELS(HVL_AVX2)}, {HVL_KERNELS(HVL_AVX512VNNI)}};
-  return kTables[static_cast<int>(isa)];
+#define HVL_TABLE(id, isa) &table_##isa,
+  static constexpr const KernelTable* kTables[kIsaCount] = {HVL_ISAS(HVL_TABLE)};
+  return *kTables[static_cast<int>(isa)];
 }
 
 #ifdef HVL_TVM_KERNELS

@@ -24,46 +24,61 @@
 #include "kernels/variants.h"
 #include "kernels/vrc/vrc.h"
 
-// X(kernel, Args)
-#define HVL_KERNELS(X)               \
-  X(linear, LinearArgs)              \
-  X(quantize, QuantizeArgs)          \
-  X(quantize_i16, QuantizeI16Args)   \
-  X(norm, NormArgs)                  \
-  X(activation, ActivationArgs)      \
-  X(silu_mul, SiluMulArgs)           \
-  X(add, AddArgs)                    \
-  X(rope, RopeArgs)                  \
-  X(kv_store, KvStoreArgs)           \
-  X(attention, AttentionArgs)        \
-  X(embed, EmbedArgs)                \
-  X(exp_sum, ExpSumArgs)             \
-  X(pixel_shuffle, PixelShuffleArgs) \
-  X(resize_horizontal, ResizeArgs)   \
-  X(resize_vertical, ResizeArgs)     \
-  X(patchify, PatchifyArgs)          \
-  X(vrc_stem, VrcStemArgs)           \
-  X(vrc_depthwise, VrcDepthwiseArgs) \
-  X(vrc_pointwise, VrcPointwiseArgs) \
-  X(vrc_pool, VrcPoolArgs)
+// X(isa, kernel, Args)
+#define HVL_KERNELS(X, isa)               \
+  X(isa, linear, LinearArgs)              \
+  X(isa, quantize, QuantizeArgs)          \
+  X(isa, quantize_i16, QuantizeI16Args)   \
+  X(isa, norm, NormArgs)                  \
+  X(isa, activation, ActivationArgs)      \
+  X(isa, silu_mul, SiluMulArgs)           \
+  X(isa, add, AddArgs)                    \
+  X(isa, rope, RopeArgs)                  \
+  X(isa, kv_store, KvStoreArgs)           \
+  X(isa, attention, AttentionArgs)        \
+  X(isa, embed, EmbedArgs)                \
+  X(isa, exp_sum, ExpSumArgs)             \
+  X(isa, pixel_shuffle, PixelShuffleArgs) \
+  X(isa, resize_horizontal, ResizeArgs)   \
+  X(isa, resize_vertical, ResizeArgs)     \
+  X(isa, patchify, PatchifyArgs)          \
+  X(isa, vrc_stem, VrcStemArgs)           \
+  X(isa, vrc_depthwise, VrcDepthwiseArgs) \
+  X(isa, vrc_pointwise, VrcPointwiseArgs) \
+  X(isa, vrc_pool, VrcPoolArgs)
+
+// Those of instruction sets that have only some.
+#define HVL_KERNELS_amxint8(X, isa) X(isa, linear, LinearArgs)
 
 namespace hvl {
 
-#define HVL_DECLARE(name, Args)                                          \
-  void name##_reference(const Args& args, int32_t begin, int32_t end) noexcept;  \
-  void name##_avx2(const Args& args, int32_t begin, int32_t end) noexcept;       \
-  void name##_avx512vnni(const Args& args, int32_t begin, int32_t end) noexcept;
-HVL_KERNELS(HVL_DECLARE)
-#undef HVL_DECLARE
-
 // The kernels of one instruction set.
 struct KernelTable {
-#define HVL_FIELD(name, Args) void (*name)(const Args&, int32_t, int32_t) noexcept;
-  HVL_KERNELS(HVL_FIELD)
+#define HVL_FIELD(isa, name, Args) void (*name)(const Args&, int32_t, int32_t) noexcept;
+  HVL_KERNELS(HVL_FIELD, )
 #undef HVL_FIELD
 };
 
+// Declared: kernel_isa for every instruction set and the kernels that it has.
+#define HVL_DECLARE(isa, name, Args) void name##_##isa(const Args& args, int32_t begin, int32_t end) noexcept;
+#define HVL_DECLARE_FULL(id, isa) HVL_KERNELS(HVL_DECLARE, isa)
+#define HVL_DECLARE_PARTIAL(id, isa, base) HVL_KERNELS_##isa(HVL_DECLARE, isa)
+HVL_FULL_ISAS(HVL_DECLARE_FULL)
+HVL_PARTIAL_ISAS(HVL_DECLARE_PARTIAL)
+#undef HVL_DECLARE_PARTIAL
+#undef HVL_DECLARE_FULL
+#undef HVL_DECLARE
+
 const KernelTable& kernel_table(Isa isa) noexcept;
+
+// Of an instruction set that uses another's kernel: the one that the kernel was written for. member: &KernelTable::linear.
+template <typename Member>
+Isa written_for(Isa isa, Member member) noexcept {
+  for (int i = 0; i < kIsaCount; ++i) {
+    if (kernel_table(Isa(i)).*member == kernel_table(isa).*member) return Isa(i);
+  }
+  return isa;
+}
 
 // Whether the image operations and the VRC are the TVM-compiled ones (else their reference bodies under every variant's name).
 extern const bool hvl_tvm_kernels;

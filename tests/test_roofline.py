@@ -26,8 +26,10 @@ def test_rates_are_plausible(limits: Limits) -> None:
     assert 0.05 < bytes_a_cycle < 128
     for kind in limits.kinds:
         if kind not in (READ, CLOCK):
-            # At least half an instruction of 128 bits a cycle, at most four of 512 (clocks of a busy machine move between two samples).
-            assert 4 < max(limits.sample(kind, runs=3)) / clock < 600, kind
+            # At least half an instruction of 128 bits a cycle, at most four of 512, or the 2048 of tiles of 8 bits (clocks of a busy machine
+            # move between two samples).
+            most = 2500 if "amx" in _core.cpu_info()["isa"] else 600
+            assert 4 < max(limits.sample(kind, runs=3)) / clock < most, kind
 
 
 def test_narrower_numbers_multiply_faster(limits: Limits) -> None:

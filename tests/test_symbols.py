@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLAGS = {
-    "avx2.cc": ["-mavx2", "-mfma", "-mf16c"],
-    "avx512vnni.cc": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"],
-}
+_AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+_AVX512VNNI = [*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]
+FLAGS = {"avx2.cc": _AVX2, "avx512vnni.cc": _AVX512VNNI, "amxint8.cc": [*_AVX512VNNI, "-mamx-tile", "-mamx-int8"]}
 
 
 @pytest.mark.parametrize("name", FLAGS)

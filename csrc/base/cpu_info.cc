@@ -1,5 +1,13 @@
 #include "csrc/base/cpu_info.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <algorithm>
 #include <cstdlib>
 
@@ -18,6 +26,18 @@ std::string join_names(const std::vector<Isa>& isas) {
   for (Isa isa : isas) out += (out.empty() ? "" : ", ") + std::string(kIsaNames[static_cast<int>(isa)]);
   return out;
 }
+
+#if defined(__x86_64__)
+// Whether the system saves and restores tiles for this process: Linux wants to be asked before the first use, once for all threads.
+bool tiles_granted() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 }  // namespace
 
@@ -40,6 +60,14 @@ const std::vector<std::string>& cpu_features() {
     HVL_FEATURE("avx512vnni")
     HVL_FEATURE("avx512bf16")
 #undef HVL_FEATURE
+    // What gcc 12 has no names for: by CPUID's numbers, leaf 7.
+    unsigned a, b, c, d;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+      const bool tiles = (d >> 24 & 1) && tiles_granted();
+      if (tiles) found.emplace_back("amx-tile");
+      if (tiles && (d >> 25 & 1)) found.emplace_back("amx-int8");
+      if (tiles && (d >> 22 & 1)) found.emplace_back("amx-bf16");
+    }
 #endif
     return found;
   }();
@@ -49,12 +77,15 @@ const std::vector<std::string>& cpu_features() {
 const std::vector<Isa>& available_isas() {
   static const std::vector<Isa> isas = [] {
     std::vector<Isa> found = {Isa::kReference};
+#if defined(__x86_64__)
     if (has("avx2") && has("fma") && has("f16c")) {
       found.push_back(Isa::kAvx2);
       if (has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl") && has("avx512vnni")) {
         found.push_back(Isa::kAvx512Vnni);
+        if (has("amx-int8")) found.push_back(Isa::kAmxInt8);
       }
     }
+#endif
     return found;
   }();
   return isas;

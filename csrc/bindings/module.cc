@@ -47,8 +47,8 @@ void translate(const Error& e) {
 // The variant of a kernel that is used under an instruction set, by name.
 py::dict variants(Isa isa) {
   py::dict out;
-#define HVL_VARIANT(name, Args) out[#name] = kIsaNames[static_cast<int>(isa)];
-  HVL_KERNELS(HVL_VARIANT)
+#define HVL_VARIANT(set, name, Args) out[#name] = kIsaNames[static_cast<int>(written_for(isa, &KernelTable::name))];
+  HVL_KERNELS(HVL_VARIANT, )
 #undef HVL_VARIANT
   return out;
 }

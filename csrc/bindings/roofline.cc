@@ -51,6 +51,27 @@ HVL_LOOP(fma_zmm, HVL_AVX512, 64, "v", "vfmadd231ps %3, %2, %0")
 HVL_LOOP(bf16_zmm, HVL_AVX512, 64, "v", "vdpbf16ps %3, %2, %0")
 HVL_LOOP(bytes_zmm, HVL_AVX512, 64, "v", "vpdpbusd %3, %2, %0")
 HVL_LOOP(words_zmm, HVL_AVX512, 64, "v", "vpdpwssd %3, %2, %0")
+#define HVL_TILES(name, instruction)                                                                                     \
+  void name(int64_t rounds) {                                                                                                \
+    struct alignas(64) {                                                                                                    \
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};                                                                \
+      uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};                                                            \
+      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};                                                                  \
+    } config;                                                                                                               \
+    asm volatile("ldtilecfg %0" : : "m"(config));                                                                           \
+    asm volatile("tilezero %tmm0\n\ttilezero %tmm1\n\ttilezero %tmm2\n\ttilezero %tmm3\n\ttilezero %tmm4\n\t"           \
+                 "tilezero %tmm5\n\ttilezero %tmm6\n\ttilezero %tmm7");                                                     \
+    for (int64_t r = 0; r < rounds; ++r) {                                                                                  \
+      for (int i = 0; i < kChains / 5; ++i) {                                                                               \
+        asm volatile(instruction " %tmm7, %tmm6, %tmm0\n\t" instruction " %tmm7, %tmm6, %tmm1\n\t" instruction           \
+                                 " %tmm7, %tmm6, %tmm2\n\t" instruction " %tmm7, %tmm6, %tmm3\n\t" instruction           \
+                                 " %tmm7, %tmm6, %tmm4");                                                                   \
+      }                                                                                                                     \
+    }                                                                                                                       \
+    asm volatile("tilerelease");                                                                                            \
+  }
+HVL_TILES(bytes_tiles, "tdpbusd")
+HVL_TILES(bf16_tiles, "tdpbf16ps")
 HVL_LOOP(fma_ymm, "avx2,fma", 32, "x", "vfmadd231ps %3, %2, %0")
 // The least that a dot product takes: multiply pairs, add them up.
 HVL_LOOP(bytes_ymm, "avx2", 32, "x", "vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0")
@@ -89,6 +110,10 @@ const Kind kKinds[] = {
     {"avx512vnni", "bf16", "avx512bf16", "vdpbf16ps zmm", 64, bf16_zmm},
     {"avx512vnni", "int8", "avx512vnni", "vpdpbusd zmm", 128, bytes_zmm},
     {"avx512vnni", "int16", "avx512vnni", "vpdpwssd zmm", 64, words_zmm},
+    {"amxint8", "f32", "avx512f", "vfmadd231ps zmm", 32, fma_zmm},
+    {"amxint8", "bf16", "amx-bf16", "tdpbf16ps", 2 * 16 * 16 * 32, bf16_tiles},
+    {"amxint8", "int8", "amx-int8", "tdpbusd", 2 * 16 * 16 * 64, bytes_tiles},
+    {"amxint8", "int16", "avx512vnni", "vpdpwssd zmm", 64, words_zmm},
     {"avx2", "f32", "fma", "vfmadd231ps ymm", 16, fma_ymm},
     {"avx2", "int8", "avx2", "vpmaddubsw, vpaddw ymm", 64, bytes_ymm},
     {"avx2", "int16", "avx2", "vpmaddwd, vpaddd ymm", 32, words_ymm},

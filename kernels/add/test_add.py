@@ -11,7 +11,7 @@ from hypothesis import strategies as st
     rows=st.integers(1, 6), cols=st.integers(1, 70), seed=st.integers(0, 2**31), alias=st.sampled_from(["", "a", "b"])
 )
 def test_equals_numpy(rows: int, cols: int, seed: int, alias: str) -> None:
-    for variant in _testing.available_variants():
+    for variant in _testing.available_variants("add"):
         a, b = np.random.default_rng(seed).normal(size=(2, rows, cols)).astype(np.float32)
         expected = a + b
         out = {"": np.full_like(a, np.nan), "a": a, "b": b}[alias]

@@ -17,7 +17,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("variant", _testing.available_variants())
+@pytest.mark.parametrize("variant", _testing.available_variants("attention"))
 @pytest.mark.parametrize("bits", [(16, 16), (8, 16), (8, 8)])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_attention(benchmark, limit, variant: str, shape: str, bits: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]

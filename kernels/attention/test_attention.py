@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kernels.kv_store.kv_oracle import FORMATS, LIMITS, heads_first, padded, rounded, to_integers
 
-VARIANTS = _testing.available_variants()
+VARIANTS = _testing.available_variants("attention")
 CHUNK, RUN = 256, 32
 # attention.h's table: (bits of the cache, of the activations) -> limits of q and w, dims of a run.
 ARITHMETIC = {(16, 16): (8191, 8191, 32), (16, 8): (8191, 8191, 32), (8, 16): (32767, 32767, 512), (8, 8): (127, 255, 512)}

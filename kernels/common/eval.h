@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include "kernels/variants.h"
+
 namespace hvl {
 
 enum class MathFunction : int32_t { kExp = 0, kSigmoid = 1, kTanh = 2, kErf = 3, kDotBytes = 4 };
@@ -14,8 +16,8 @@ struct MathArgs {
   MathFunction function;
 };
 
-void math_reference(const MathArgs& args, int32_t begin, int32_t end) noexcept;
-void math_avx2(const MathArgs& args, int32_t begin, int32_t end) noexcept;
-void math_avx512vnni(const MathArgs& args, int32_t begin, int32_t end) noexcept;
+#define HVL_DECLARE_MATH(id, isa) void math_##isa(const MathArgs& args, int32_t begin, int32_t end) noexcept;
+HVL_FULL_ISAS(HVL_DECLARE_MATH)
+#undef HVL_DECLARE_MATH
 
 }  // namespace hvl

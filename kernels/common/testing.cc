@@ -24,14 +24,32 @@ MathFunction function_of(const std::string& name) {
 FloatArray math(const std::string& variant, const std::string& function, const FloatArray& x) {
   FloatArray out({x.size()});
   const MathArgs args = {x.data(), out.mutable_data(), function_of(function)};
-  HVL_PICK(variant, math)(args, 0, static_cast<std::int32_t>(x.size()));
+  const auto run = [&](auto* kernel) { kernel(args, 0, static_cast<std::int32_t>(x.size())); };
+  const Isa wanted = isa_from_name(variant);
+#define HVL_MATH(id, isa) \
+  if (wanted == Isa::id) run(&math_##isa);
+  HVL_FULL_ISAS(HVL_MATH)
+#undef HVL_MATH
   return out;
 }
 
-std::vector<std::string> available_variants() {
+// Of a kernel (or of "math", which every full instruction set has): the variants written for it that this machine can run.
+std::vector<std::string> available_variants(const std::string& kernel) {
+  const auto written = [&](Isa isa) {
+#define HVL_MATH(id, name) \
+  if (kernel == "math" && isa == Isa::id) return true;
+    HVL_FULL_ISAS(HVL_MATH)
+#undef HVL_MATH
+    if (kernel == "math") return false;
+#define HVL_WRITTEN(set, name, Args) \
+  if (kernel == #name) return written_for(isa, &KernelTable::name) == isa;
+    HVL_KERNELS(HVL_WRITTEN, )
+#undef HVL_WRITTEN
+    throw std::invalid_argument("kernel: expected math or a name of kernels/registry.h, got " + kernel);
+  };
   std::vector<std::string> names;
-  for (int i = 0; i < kIsaCount; ++i) {
-    if (machine_has(static_cast<Isa>(i))) names.emplace_back(kIsaNames[i]);
+  for (Isa isa : available_isas()) {
+    if (written(isa)) names.emplace_back(kIsaNames[static_cast<int>(isa)]);
   }
   return names;
 }
@@ -39,7 +57,7 @@ std::vector<std::string> available_variants() {
 }  // namespace
 
 void bind_common(py::module_& m) {
-  m.def("available_variants", &available_variants, "The kernel variants this machine can run, slowest first.");
+  m.def("available_variants", &available_variants, py::arg("kernel"), "The variants of a kernel that this machine can run, slowest first.");
   m.def("math", &math, py::arg("variant"), py::arg("function"), py::arg("x"),
         "exp, sigmoid, tanh or erf of every element, or (dot_bytes) the dot of its unsigned and its signed bytes; returns a flat array.");
 }

@@ -10,7 +10,8 @@
 #include <string>
 #include <utility>
 
-#include "kernels/variants.h"
+#include "csrc/base/cpu_info.h"
+#include "kernels/registry.h"
 
 namespace hvl::testing {
 
@@ -19,35 +20,12 @@ namespace py = pybind11;
 using FloatArray = py::array_t<float, py::array::c_style>;
 using Cut = std::optional<std::pair<std::int32_t, std::int32_t>>;
 
-inline bool machine_has(Isa isa) {
-  switch (isa) {
-    case Isa::kReference: return true;
-    case Isa::kAvx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    case Isa::kAvx512Vnni:
-      return machine_has(Isa::kAvx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-  }
-  return false;
-}
-
 inline void require(bool condition, const std::string& message) {
   if (!condition) throw std::invalid_argument(message);
 }
 
-// The one of the variants' functions that `variant` names. Throws ValueError for an unknown name or one this machine cannot run.
-template <class Function>
-Function* pick(const std::string& variant, Function* reference, Function* avx2, Function* avx512vnni) {
-  Function* const functions[kIsaCount] = {reference, avx2, avx512vnni};
-  for (int i = 0; i < kIsaCount; ++i) {
-    if (variant != kIsaNames[i]) continue;
-    require(machine_has(static_cast<Isa>(i)), "this machine cannot run variant " + variant);
-    return functions[i];
-  }
-  throw std::invalid_argument("variant: expected reference, avx2 or avx512vnni, got " + variant);
-}
-
-#define HVL_PICK(variant, kernel) \
-  ::hvl::testing::pick(variant, &::hvl::kernel##_reference, &::hvl::kernel##_avx2, &::hvl::kernel##_avx512vnni)
+// The function that `variant` names. Throws Error for an unknown name or one this machine cannot run.
+#define HVL_PICK(variant, kernel) (::hvl::kernel_table(::hvl::isa_from_name(variant)).kernel)
 
 // The range of units to do: all of them, or the cut asked for.
 inline std::pair<std::int32_t, std::int32_t> range_of(const Cut& cut, std::int32_t units) {

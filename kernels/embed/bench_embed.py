@@ -7,7 +7,7 @@ import pytest
 from hypervl_engine import _testing
 
 
-@pytest.mark.parametrize("variant", _testing.available_variants())
+@pytest.mark.parametrize("variant", _testing.available_variants("embed"))
 def test_bench_embed(benchmark: Any, variant: str) -> None:
     vocab, hidden = 8192, 2048
     rng = np.random.default_rng(0)

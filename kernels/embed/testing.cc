@@ -4,10 +4,6 @@
 #include "kernels/common/testing.h"
 #include "kernels/linear/testing_arrays.h"
 
-namespace hvl {
-HVL_DECLARE_VARIANTS(embed, EmbedArgs)
-}  // namespace hvl
-
 namespace hvl::testing {
 namespace {
 
@@ -23,7 +19,7 @@ void embed(const Array<uint8_t>& packed, int32_t vocab, int32_t hidden, int32_t 
     check(only_block < 0 || ids.data()[i] < 0 || ids.data()[i] / kLinearRowBlock == only_block, "expected ids of only_block");
   }
   const auto [first, last] = cut(begin, end, int32_t(ids.size()));
-  pick<EmbedArgs>(variant, HVL_VARIANTS(embed))({weight, ids.data(), out.mutable_data(), out.shape(1), int32_t(ids.size())}, first, last);
+  HVL_PICK(variant, embed)({weight, ids.data(), out.mutable_data(), out.shape(1), int32_t(ids.size())}, first, last);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@ import pytest
 from hypervl_engine import _testing
 
 
-@pytest.mark.parametrize("variant", _testing.available_variants())
+@pytest.mark.parametrize("variant", _testing.available_variants("kv_store"))
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("rows", "heads", "head_dim"), [(256, 16, 64), (128, 8, 128), (1, 8, 128)])
 def test_kv_store(benchmark, variant: str, bits: int, rows: int, heads: int, head_dim: int) -> None:  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kernels.kv_store.kv_oracle import LIMITS, from_side, heads_first, padded, side, to_integers
 
-VARIANTS = _testing.available_variants()
+VARIANTS = _testing.available_variants("kv_store")
 MARK = 0x5A  # every byte of what the cache holds before
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypervl_engine import _testing
 
 
-@pytest.mark.parametrize("variant", [v for v in _testing.available_variants() if v != "reference"])
+@pytest.mark.parametrize("variant", [v for v in _testing.available_variants("linear") if v != "reference"])
 @pytest.mark.parametrize(
     ("tokens", "rows", "cols", "x_bits", "bits", "group_size"),
     [

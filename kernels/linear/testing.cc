@@ -5,10 +5,6 @@
 #include "kernels/linear/pack.h"
 #include "kernels/linear/testing_arrays.h"
 
-namespace hvl {
-HVL_DECLARE_VARIANTS(linear, LinearArgs)
-}  // namespace hvl
-
 namespace hvl::testing {
 namespace {
 
@@ -100,7 +96,7 @@ void linear(const Array<uint8_t>& q, const Array<float>& scales, const Array<int
   args.out = out.mutable_data();
   args.out_stride = out.shape(1);
   const auto [first, last] = cut(begin, end, linear_row_blocks(weight));
-  const Kernel<LinearArgs> kernel = pick<LinearArgs>(variant, HVL_VARIANTS(linear));
+  const auto kernel = HVL_PICK(variant, linear);
   py::gil_scoped_release release;
   kernel(args, first, last);
 }

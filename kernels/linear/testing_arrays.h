@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "csrc/base/error.h"
+#include "kernels/common/testing.h"
 #include "kernels/linear/linear.h"
-#include "kernels/variants.h"
 
 namespace hvl::testing {
 
@@ -21,23 +21,6 @@ namespace py = pybind11;
 
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
-
-template <typename Args>
-using Kernel = void (*)(const Args&, int32_t, int32_t) noexcept;
-
-#define HVL_DECLARE_VARIANTS(name, Args)                      \
-  void name##_reference(const Args&, int32_t, int32_t) noexcept;  \
-  void name##_avx2(const Args&, int32_t, int32_t) noexcept;       \
-  void name##_avx512vnni(const Args&, int32_t, int32_t) noexcept;
-#define HVL_VARIANTS(name) {&::hvl::name##_reference, &::hvl::name##_avx2, &::hvl::name##_avx512vnni}
-
-template <typename Args>
-Kernel<Args> pick(const std::string& variant, const Kernel<Args> (&variants)[kIsaCount]) {
-  for (int i = 0; i < kIsaCount; ++i) {
-    if (variant == kIsaNames[i]) return variants[i];
-  }
-  throw py::value_error("expected variant reference, avx2 or avx512vnni, got " + variant);
-}
 
 inline void check(bool ok, const std::string& message) {
   if (!ok) throw py::value_error(message);

@@ -5,7 +5,7 @@ import pytest
 from hypervl_engine import _testing
 
 
-@pytest.mark.parametrize("variant", _testing.available_variants())
+@pytest.mark.parametrize("variant", _testing.available_variants("norm"))
 @pytest.mark.parametrize(("cols", "layer"), [(1024, True), (2048, False)])
 def test_norm(benchmark, variant: str, cols: int, layer: bool) -> None:  # type: ignore[no-untyped-def]
     x = np.random.default_rng(0).normal(size=(256, cols)).astype(np.float32)

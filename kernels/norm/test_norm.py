@@ -7,7 +7,7 @@ from hypervl_engine import _testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-VARIANTS = _testing.available_variants()
+VARIANTS = _testing.available_variants("norm")
 
 
 def run(

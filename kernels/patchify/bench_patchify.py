@@ -6,7 +6,7 @@ from hypervl_engine import _testing
 from pytest_benchmark.fixture import BenchmarkFixture
 
 
-@pytest.mark.parametrize("variant", _testing.available_variants())
+@pytest.mark.parametrize("variant", _testing.available_variants("patchify"))
 def test_bench_tile(benchmark: BenchmarkFixture, variant: str) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ def test_equals_numpy(out_h: int, out_w: int, factor: int, cols: int, data: st.D
     x = np.arange(grid_h * grid_w * cols, dtype=np.float32).reshape(grid_h * grid_w, cols)
     expected = x.reshape(out_h, factor, out_w, factor, cols).transpose(0, 2, 1, 3, 4).reshape(tokens, -1)
     middle = data.draw(st.integers(0, tokens))
-    for variant in _testing.available_variants():
+    for variant in _testing.available_variants("pixel_shuffle"):
         out = np.full_like(expected, np.nan)
         _testing.pixel_shuffle(variant, x, grid_h, grid_w, factor, out, (middle, tokens))
         _testing.pixel_shuffle(variant, x, grid_h, grid_w, factor, out, (0, middle))

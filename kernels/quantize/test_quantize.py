@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-VARIANTS = _testing.available_variants()
+VARIANTS = _testing.available_variants("quantize")
 Quantized = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int32]]
 
 

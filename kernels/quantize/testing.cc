@@ -3,11 +3,6 @@
 
 #include "kernels/linear/testing_arrays.h"
 
-namespace hvl {
-HVL_DECLARE_VARIANTS(quantize, QuantizeArgs)
-HVL_DECLARE_VARIANTS(quantize_i16, QuantizeI16Args)
-}  // namespace hvl
-
 namespace hvl::testing {
 namespace {
 
@@ -37,7 +32,7 @@ py::tuple quantize(const Array<float>& x, int32_t group_size, int32_t bits, cons
   const int32_t rows = int32_t(x.shape(0)), cols = int32_t(x.shape(1));
   OutArrays out = make_out(rows, cols, group_size, bits);
   const auto [first, last] = cut(begin, end, rows);
-  pick<QuantizeArgs>(variant, HVL_VARIANTS(quantize))({x.data(), cols, out.rows}, first, last);
+  HVL_PICK(variant, quantize)({x.data(), cols, out.rows}, first, last);
   return out.tuple();
 }
 
@@ -47,7 +42,7 @@ py::tuple quantize_i16(const Array<int16_t>& x, float scale, int32_t group_size,
   const int32_t rows = int32_t(x.shape(0)), cols = int32_t(x.shape(1));
   OutArrays out = make_out(rows, cols, group_size, 16);
   const auto [first, last] = cut(begin, end, rows);
-  pick<QuantizeI16Args>(variant, HVL_VARIANTS(quantize_i16))({x.data(), scale, out.rows}, first, last);
+  HVL_PICK(variant, quantize_i16)({x.data(), scale, out.rows}, first, last);
   return out.tuple();
 }
 

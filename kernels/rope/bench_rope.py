@@ -5,7 +5,7 @@ import pytest
 from hypervl_engine import _testing
 
 
-@pytest.mark.parametrize("variant", _testing.available_variants())
+@pytest.mark.parametrize("variant", _testing.available_variants("rope"))
 def test_rope(benchmark, variant: str) -> None:  # type: ignore[no-untyped-def]
     x = np.ones((128, 24 * 128), np.float32)
     weight = np.ones(128, np.float32)

@@ -5,7 +5,7 @@ import pytest
 from hypervl_engine import _testing
 from pytest_benchmark.fixture import BenchmarkFixture
 
-VARIANTS = [v for v in _testing.available_variants() if v != "reference"]
+VARIANTS = [v for v in _testing.available_variants("vrc_pointwise") if v != "reference"]
 RELU6 = 6 / 255
 # t, c, n, s of MobileNetV2 1.0.
 BLOCKS = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]

@@ -46,12 +46,14 @@ _DEFAULT_RATES = {
     "copy": (3.7, 3.6, 1),
 }
 _ISAS = ("avx512vnni", "avx2", "reference")
+_LIKE = {"amxint8": "avx512vnni"}  # sets without figures of their own: whose stand in
 
 
 def default_cpu_spec(threads: int) -> HardwareSpec:
     """What is assumed of a CPU that has not been calibrated. Depends on nothing but the instruction set in use."""
     isa = str(_core.cpu_info()["isa"])
-    column = _ISAS.index(isa) if isa in _ISAS else len(_ISAS) - 1
+    like = _LIKE.get(isa, isa)
+    column = _ISAS.index(like) if like in _ISAS else len(_ISAS) - 1
 
     def assumed(value: float, source: str) -> Figure:
         return Figure(float(value), source, "assumed")
