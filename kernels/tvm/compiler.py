@@ -27,10 +27,14 @@ KERNELS: dict[str, dict[str, Callable[[Isa], PrimFunc]]] = {
     },
     "patchify": {"patchify": image.patchify},
     "vrc_stem": {"vrc_stem": vrc.stem},
-    "vrc_depthwise": {"vrc_depthwise": vrc.depthwise},
+    "vrc_depthwise": {
+        "vrc_depthwise": vrc.depthwise,
+        "vrc_depthwise_wide": lambda isa: vrc.depthwise_wide(isa, 1),
+        "vrc_depthwise_wide_two": lambda isa: vrc.depthwise_wide(isa, 2),
+    },
     "vrc_pointwise": {
         "vrc_pointwise": lambda isa: vrc.pointwise(isa, isa.pixels, isa.blocks),
-        "vrc_pointwise_one": lambda isa: vrc.pointwise(isa, 1, 2),
+        "vrc_pointwise_one": lambda isa: vrc.pointwise(isa, 1, 4),
     },
     "vrc_pool": {"vrc_pool": vrc.pool},
 }

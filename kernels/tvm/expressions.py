@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm.script import tirx as T
 from tvm.tirx import Buffer, Expr
 
@@ -36,6 +38,67 @@ def to_u8(value: Expr, lanes: int) -> Expr:
     return T.Cast(vector("uint8", lanes), T.min(low, splat(T.int32(255), lanes)))
 
 
+def shuffle(vectors: Sequence[Expr], indices: Sequence[int]) -> Expr:
+    """The elements `indices` of the vectors one after the other."""
+    return T.Shuffle(list(vectors), [T.int32(i) for i in indices])
+
+
+def part(value: Expr, begin: int, count: int) -> Expr:
+    return shuffle([value], range(begin, begin + count))
+
+
+def load_quads(buffer: Buffer, index: Expr, stride: int, lanes: int) -> Expr:
+    """Four values from each of index, index + stride, ..."""
+    return shuffle([load(buffer, index + stride * i, 4) for i in range(lanes // 4)], range(lanes))
+
+
+def zip_bytes(rows: Sequence[Expr], lanes: int) -> list[Expr]:
+    """Four vectors of 4 * lanes bytes -> four of int32, with byte i of a lane from rows[i].
+
+    In the order that processors with vectors of 16-byte parts make fastest: lane 4 * l + k of vector j holds
+    bytes 16 * l + 4 * j + k. pack_u8 of targets.py puts results back into their places.
+    """
+    size = 4 * lanes
+
+    def zip_two(a: Expr, b: Expr, width: int, high: int) -> Expr:
+        count = 16 // width  # elements of a part
+        indices = []
+        for start in range(0, size // width, count):
+            for i in range(count // 2):
+                indices += [start + high * count // 2 + i, size // width + start + high * count // 2 + i]
+        return shuffle([a, b], indices)
+
+    words = vector("uint16", 2 * lanes)
+    result = []
+    for high in (0, 1):
+        first, second = (T.reinterpret(words, zip_two(*rows[i : i + 2], 1, high)) for i in (0, 2))
+        result += [T.reinterpret(vector("int32", lanes), zip_two(first, second, 2, top)) for top in (0, 1)]
+    return result
+
+
+def in_order(packed: Expr, lanes: int) -> Expr:
+    """What pack_u8 made of four vectors that lay one after the other: their bytes one after the other."""
+    parts = lanes // 4
+    dwords = T.reinterpret(vector("int32", lanes), packed)
+    return T.reinterpret(vector("uint8", 4 * lanes), shuffle([dwords], [4 * (i % parts) + i // parts for i in range(lanes)]))
+
+
+def multiply_high(a: Expr, b: Expr, lanes: int) -> Expr:
+    """(a * b) >> 32 of int32 vectors: even lanes by themselves, and odd ones, as processors multiply to 64 bits."""
+    wide = vector("int64", lanes // 2)
+    half = splat(T.int64(32), lanes // 2)
+
+    def even(x: Expr) -> Expr:
+        return T.shift_right(T.shift_left(T.reinterpret(wide, x), half), half)
+
+    def odd(x: Expr) -> Expr:
+        return T.shift_right(T.reinterpret(wide, x), half)
+
+    products = [T.reinterpret(vector("int32", lanes), f(a) * f(b)) for f in (even, odd)]
+    # The high halves: of even products from the first vector, of odd ones from the second.
+    return shuffle(products, [lanes + i if i % 2 else i + 1 for i in range(lanes)])
+
+
 def requantise(acc: Expr, multiplier: Expr, shift: Expr, lanes: int) -> Expr:
     """(acc * multiplier + 2^(shift - 1)) >> shift in 64 bits; the result fits int32 (kernels/vrc/pack.h sees to it)."""
     wide = vector("int64", lanes)
@@ -43,3 +106,10 @@ def requantise(acc: Expr, multiplier: Expr, shift: Expr, lanes: int) -> Expr:
     r = T.Cast(wide, shift)
     half = T.shift_left(one, r - one)
     return T.Cast(vector("int32", lanes), T.shift_right(T.Cast(wide, acc) * T.Cast(wide, multiplier) + half, r))
+
+
+def requantise_high(acc: Expr, multiplier: Expr, shift: Expr, lanes: int) -> Expr:
+    """The same where shift > 32: rounding then adds nothing below bit 32, so that 32 bits are enough after the product."""
+    one = splat(T.int32(1), lanes)
+    r = shift - splat(T.int32(32), lanes)
+    return T.shift_right(multiply_high(acc, multiplier, lanes) + T.shift_left(one, r - one), r)

@@ -5,7 +5,7 @@ A schedule is written once against `Isa`; a new target (Arm, Hexagon HVX) is one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ class Isa:
     blocks: int  # channel blocks
     # acc + sum of the four byte products of each 32-bit lane: x holds u8, w holds s8; all int32 vectors.
     dot4: Callable[[Expr, Expr, Expr], Expr]
+    # Four vectors of int32 in the order of zip_bytes (expressions.py), saturated to 4 * lanes bytes one after the other.
+    pack_u8: Callable[[Sequence[Expr]], Expr]
     # acc + x * w, lane by lane, for 0 <= x <= 255 and -128 <= w <= 127.
     multiply_add: Callable[[Expr, Expr, Expr], Expr]
 
@@ -59,6 +61,16 @@ def _avx2_dot4(acc: Expr, x: Expr, w: Expr) -> Expr:
     return acc + _avx2_pairs(x_even, w_even) + _avx2_pairs(x_odd, w_odd)
 
 
+def _pack_u8(name: str, lanes: int) -> Callable[[Sequence[Expr]], Expr]:
+    """vpackssdw and vpackuswb, which work on parts of 16 bytes. `name`: of the intrinsics, with a place for each one's own."""
+
+    def pack(vectors: Sequence[Expr]) -> Expr:
+        low, high = (_intrinsic(f"int16x{2 * lanes}", name.format("packssdw"), *vectors[i : i + 2]) for i in (0, 2))
+        return T.reinterpret(f"uint8x{4 * lanes}", _intrinsic(f"int8x{4 * lanes}", name.format("packuswb"), low, high))
+
+    return pack
+
+
 # Features are those the run-time dispatch checks (csrc/base/cpu_info.cc), not a CPU model's: no others may be used.
 _AVX2 = ["+avx2", "+fma", "+f16c"]
 _AVX512 = [*_AVX2, "+avx512f", "+avx512bw", "+avx512dq", "+avx512vl", "+avx512vnni"]
@@ -67,7 +79,25 @@ _X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64"}
 ISAS = {
     isa.name: isa
     for isa in (
-        Isa("avx2", {**_X86, "mattr": _AVX2}, 8, 4, 1, _avx2_dot4, lambda acc, x, w: acc + _avx2_pairs(x, w)),
-        Isa("avx512vnni", {**_X86, "mattr": _AVX512}, 16, 8, 2, _vnni_dot4, _vnni_dot4),
+        Isa(
+            "avx2",
+            {**_X86, "mattr": _AVX2},
+            lanes=8,
+            pixels=4,
+            blocks=1,
+            dot4=_avx2_dot4,
+            pack_u8=_pack_u8("llvm.x86.avx2.{}", 8),
+            multiply_add=lambda acc, x, w: acc + _avx2_pairs(x, w),
+        ),
+        Isa(
+            "avx512vnni",
+            {**_X86, "mattr": _AVX512},
+            lanes=16,
+            pixels=4,
+            blocks=4,
+            dot4=_vnni_dot4,
+            pack_u8=_pack_u8("llvm.x86.avx512.{}.512", 16),
+            multiply_add=_vnni_dot4,
+        ),
     )
 }

@@ -6,55 +6,44 @@ pointers and integers, no packed arguments. Work is cut by the caller (kernels/v
 
 # mypy: ignore-errors
 # TVMScript is parsed, not run: annotations such as T.handle("uint8") mean nothing to a type checker.
-from expressions import dword, load, load_i32, requantise, span, splat, to_u8
+from collections.abc import Sequence
+
+from expressions import (
+    dword,
+    in_order,
+    load,
+    load_i32,
+    load_quads,
+    requantise,
+    requantise_high,
+    shuffle,
+    span,
+    splat,
+    to_u8,
+    vector,
+    zip_bytes,
+)
 from targets import VRC_LANES, Isa
 from tvm.script import tirx as T
-from tvm.tirx import PrimFunc
+from tvm.tirx import Buffer, Expr, PrimFunc
 
+STRETCH = 16  # groups of pixels that pass through all channel blocks while they are in L1
 COLUMNS = 8  # output columns a depthwise row is walked in: their inputs stay in L1 while all channels pass
 
 
+def pack_four(isa: Isa, acc: Buffer, first: int, last: int = 3) -> Expr:
+    """Vectors first .. first + 3 of acc, but at most `last`, to bytes."""
+    return isa.pack_u8([load(acc, T.min(first + v, last) * isa.lanes, isa.lanes) for v in range(4)])
+
+
 def pointwise(isa: Isa, pixels: int, blocks: int) -> PrimFunc:
-    """`groups` times `pixels` consecutive pixels through a 1x1 convolution, `blocks` channel blocks at a time."""
+    """`groups` times `pixels` consecutive pixels through a 1x1 convolution, `blocks` channel blocks (a power of 2) at a time.
+
+    `high`: every shift is greater than 32, so that requantise_high does.
+    """
     lanes = isa.lanes
     parts = VRC_LANES // lanes
     group_bytes = VRC_LANES * 4  # weights of one k group of one block
-
-    @T.macro
-    def tile(at, block, count, X, Y, E, W, B, M, S, in_stride, k_groups, channels, zero_point, has_residual, e_m, e_s):
-        acc = T.alloc_buffer((pixels * count * lanes,), "int32", scope="local")
-        for p in T.unroll(pixels):
-            for v in T.unroll(count):
-                acc[span((p * count + v) * lanes, lanes)] = load(B, block * VRC_LANES + v * lanes, lanes)
-        for k in T.serial(k_groups):
-            for p in T.unroll(pixels):
-                for v in T.unroll(count):
-                    acc[span((p * count + v) * lanes, lanes)] = isa.dot4(
-                        load(acc, (p * count + v) * lanes, lanes),
-                        dword(X, (at + p) * in_stride + k * 4, lanes),
-                        T.reinterpret(
-                            f"int32x{lanes}",
-                            load(
-                                W,
-                                ((block + v // parts) * k_groups + k) * group_bytes + v % parts * lanes * 4,
-                                lanes * 4,
-                            ),
-                        ),
-                    )
-        for p in T.unroll(pixels):
-            for v in T.unroll(count):
-                c = T.meta_var(block * VRC_LANES + v * lanes)
-                o = T.meta_var((at + p) * channels + c)
-                q = T.meta_var(
-                    requantise(load(acc, (p * count + v) * lanes, lanes), load(M, c, lanes), load(S, c, lanes), lanes)
-                    + splat(zero_point, lanes)
-                )
-                if has_residual != 0:
-                    centred = T.meta_var(load_i32(E, o, lanes) - splat(T.int32(128), lanes))
-                    extra = T.meta_var(requantise(centred, splat(e_m, lanes), splat(e_s, lanes), lanes))
-                    Y[span(o, lanes)] = to_u8(q + extra, lanes)
-                else:
-                    Y[span(o, lanes)] = to_u8(q, lanes)
 
     @T.prim_func
     def function(
@@ -73,6 +62,7 @@ def pointwise(isa: Isa, pixels: int, blocks: int) -> PrimFunc:
         has_residual: T.int32,
         e_m: T.int32,
         e_s: T.int32,
+        high: T.int32,
     ):
         X = T.decl_buffer((groups * pixels * in_stride,), "uint8", data=x, align=1)
         Y = T.decl_buffer((groups * pixels * channels,), "uint8", data=y, align=1)
@@ -81,18 +71,74 @@ def pointwise(isa: Isa, pixels: int, blocks: int) -> PrimFunc:
         B = T.decl_buffer((channels,), "int32", data=bias, align=4)
         M = T.decl_buffer((channels,), "int32", data=multiplier, align=4)
         S = T.decl_buffer((channels,), "int32", data=shift, align=4)
-        wide = T.meta_var(channels // (VRC_LANES * blocks))
-        for g in range(groups):
-            for b in range(wide):
-                tile(
-                    g * pixels, b * blocks, blocks * parts, X, Y, E, W, B, M, S,
-                    in_stride, k_groups, channels, zero_point, has_residual, e_m, e_s,
-                )  # fmt: skip
-            for b in range(channels // VRC_LANES - wide * blocks):
-                tile(
-                    g * pixels, wide * blocks + b, parts, X, Y, E, W, B, M, S,
-                    in_stride, k_groups, channels, zero_point, has_residual, e_m, e_s,
-                )  # fmt: skip
+
+        @T.inline
+        def tile(at, block, count):
+            acc = T.alloc_buffer((pixels * count * lanes,), "int32", scope="local")
+            for p in T.unroll(pixels):
+                for v in T.unroll(count):
+                    acc[span((p * count + v) * lanes, lanes)] = load(B, block * VRC_LANES + v * lanes, lanes)
+            for k in T.serial(k_groups):
+                for p in T.unroll(pixels):
+                    for v in T.unroll(count):
+                        acc[span((p * count + v) * lanes, lanes)] = isa.dot4(
+                            load(acc, (p * count + v) * lanes, lanes),
+                            dword(X, (at + p) * in_stride + k * 4, lanes),
+                            T.reinterpret(
+                                f"int32x{lanes}",
+                                load(
+                                    W,
+                                    ((block + v // parts) * k_groups + k) * group_bytes + v % parts * lanes * 4,
+                                    lanes * 4,
+                                ),
+                            ),
+                        )
+            if high != 0:
+                for i in T.unroll(pixels * count):
+                    c = T.meta_var(block * VRC_LANES + i % count * lanes)
+                    acc[span(i * lanes, lanes)] = requantise_high(
+                        load(acc, i * lanes, lanes), load(M, c, lanes), load(S, c, lanes), lanes
+                    )
+            else:
+                for i in T.unroll(pixels * count):
+                    c = T.meta_var(block * VRC_LANES + i % count * lanes)
+                    acc[span(i * lanes, lanes)] = requantise(
+                        load(acc, i * lanes, lanes), load(M, c, lanes), load(S, c, lanes), lanes
+                    )
+            if has_residual != 0:
+                for i in T.unroll(pixels * count):
+                    o = T.meta_var((at + i // count) * channels + block * VRC_LANES + i % count * lanes)
+                    # residual - 128 at the top of its lane: with 24 more to shift by, requantise_high serves any scale.
+                    top = T.meta_var(T.shift_left(load_i32(E, o, lanes) - splat(T.int32(128), lanes), splat(T.int32(24), lanes)))
+                    acc[span(i * lanes, lanes)] = load(acc, i * lanes, lanes) + requantise_high(
+                        top, splat(e_m, lanes), splat(T.min(e_s + 24, 63), lanes), lanes
+                    )
+            for i in T.unroll(pixels * count):
+                acc[span(i * lanes, lanes)] = load(acc, i * lanes, lanes) + splat(zero_point, lanes)
+            # Four vectors at a time to bytes: a part of a pixel's channels, or all channels of the tile of several pixels.
+            for i in T.unroll((pixels * count + 3) // 4):
+                packed = T.alloc_buffer((4 * lanes,), "uint8", scope="local")
+                packed[span(0, 4 * lanes)] = in_order(pack_four(isa, acc, i * 4, pixels * count - 1), lanes)
+                run = T.meta_var(min(count, 4) * lanes)  # bytes that lie together in the output
+                for j in T.unroll(min(4, pixels * count) * lanes // run):
+                    at_byte = T.meta_var(i * 4 * lanes + j * run)  # of the tile
+                    o = T.meta_var((at + at_byte // (count * lanes)) * channels + block * VRC_LANES + at_byte % (count * lanes))
+                    Y[span(o, run)] = load(packed, j * run, run)
+
+        @T.inline
+        def tiles(stretch, block, count):
+            for g in range(T.min(groups - stretch * STRETCH, T.int64(STRETCH))):
+                tile((stretch * STRETCH + g) * pixels, block, count * parts)
+
+        for stretch in range((groups + (STRETCH - 1)) // STRETCH):
+            for b in range(channels // (VRC_LANES * blocks)):
+                tiles(stretch, b * blocks, blocks)
+            if blocks > 2:
+                if T.bitwise_and(channels // VRC_LANES, 2) != 0:
+                    tiles(stretch, channels // (VRC_LANES * 4) * 4, 2)
+            if blocks > 1:
+                if T.bitwise_and(channels // VRC_LANES, 1) != 0:
+                    tiles(stretch, channels // VRC_LANES - 1, 1)
 
     return function
 
@@ -116,6 +162,7 @@ def depthwise(isa: Isa) -> PrimFunc:
         stride: T.int64,
         zero_point: T.int32,
         row: T.int64,
+        high: T.int32,
     ):
         T.func_attr({"tirx.noalias": True})
         X = T.decl_buffer((in_height * in_width * channels,), "uint8", data=x, align=1)
@@ -162,9 +209,124 @@ def depthwise(isa: Isa) -> PrimFunc:
                                 ),
                                 load(taps, t * lanes, lanes),
                             )
-                    Y[span((row * out_width + column) * channels + c, lanes)] = to_u8(
-                        requantise(load(acc, 0, lanes), load(M, c, lanes), load(S, c, lanes), lanes), lanes
-                    )
+                    scaled = T.meta_var((load(acc, 0, lanes), load(M, c, lanes), load(S, c, lanes), lanes))
+                    if high != 0:
+                        acc[span(0, lanes)] = requantise_high(*scaled)
+                    else:
+                        acc[span(0, lanes)] = requantise(*scaled)
+                    Y[span((row * out_width + column) * channels + c, lanes)] = to_u8(load(acc, 0, lanes), lanes)
+
+    return function
+
+
+def depthwise_wide(isa: Isa, stride: int) -> PrimFunc:
+    """Output rows [begin, end) of a 3x3 depthwise convolution of at least 4 * lanes channels, all of whose shifts exceed 32.
+
+    Works on 4 * lanes channels, the last of them twice where they do not divide. The three pixels of an input column are
+    zipped once, and a dot4 takes all of them; sums of the outputs that a column belongs to wait for the next columns.
+    """
+    lanes = isa.lanes
+    width = 4 * lanes
+    parts = lanes // 4  # of 16 bytes, a channel block
+
+    def weights(buffer: Buffer, channel: Expr, tap: int) -> Expr:
+        base = channel * 9 + tap * VRC_LANES
+        rows = [load(buffer, base + i * (9 * VRC_LANES), VRC_LANES) for i in range(parts)]
+        return T.reinterpret(vector("uint8", width), shuffle(rows, range(width)))
+
+    def set_four(buffer: Buffer, vectors: Sequence[Expr]) -> None:
+        for j, value in enumerate(vectors):
+            T.buffer_store(buffer, value, [span(j * lanes, lanes)])
+
+    def dot_four(acc: Buffer, pixels: Buffer, taps: Buffer) -> list[Expr]:
+        return [isa.dot4(*(load(b, j * lanes, lanes) for b in (acc, pixels, taps))) for j in range(4)]
+
+    def quads(buffer: Buffer, channel: Expr) -> list[Expr]:
+        """One value a channel, in the order of zip_bytes."""
+        return [load_quads(buffer, channel + 4 * j, VRC_LANES, lanes) for j in range(4)]
+
+    def finish(acc: Buffer, multiplier: Buffer, shift: Buffer) -> Expr:
+        values = [requantise_high(*(load(b, j * lanes, lanes) for b in (acc, multiplier, shift)), lanes) for j in range(4)]
+        return isa.pack_u8(values)
+
+    @T.prim_func
+    def function(
+        x: T.handle("uint8"),
+        y: T.handle("uint8"),
+        w: T.handle("int8"),
+        bias: T.handle("int32"),
+        multiplier: T.handle("int32"),
+        shift: T.handle("int32"),
+        in_height: T.int64,
+        in_width: T.int64,
+        out_width: T.int64,
+        channels: T.int64,
+        zero_point: T.int32,
+        begin: T.int64,
+        end: T.int64,
+    ):
+        T.func_attr({"tirx.noalias": True})
+        X = T.decl_buffer((in_height * in_width * channels,), "uint8", data=x, align=1)
+        Y = T.decl_buffer((end * out_width * channels,), "uint8", data=y, align=1)
+        W = T.decl_buffer((channels * 9,), "int8", data=w, align=1)
+        B = T.decl_buffer((channels,), "int32", data=bias, align=4)
+        M = T.decl_buffer((channels,), "int32", data=multiplier, align=4)
+        S = T.decl_buffer((channels,), "int32", data=shift, align=4)
+
+        left = T.alloc_buffer((width,), "int32", scope="local")  # taps of a column, zipped like its pixels
+        middle = T.alloc_buffer((width,), "int32", scope="local")
+        right = T.alloc_buffer((width,), "int32", scope="local")
+        start = T.alloc_buffer((width,), "int32", scope="local")
+        scale = T.alloc_buffer((width,), "int32", scope="local")
+        places = T.alloc_buffer((width,), "int32", scope="local")
+        pixels = T.alloc_buffer((width,), "int32", scope="local")
+        sums = T.alloc_buffer((width,), "int32", scope="local")
+        later = T.alloc_buffer((width,), "int32", scope="local")
+        done = T.alloc_buffer((width,), "int32", scope="local")
+
+        for group in range((channels + (width - 1)) // width):
+            c = T.meta_var(T.min(group * width, channels - width))
+            nothing = T.meta_var(splat(T.uint8(0), width))
+            padding = T.meta_var(splat(T.Cast("uint8", zero_point), width))
+            set_four(left, zip_bytes([weights(W, c, 0), weights(W, c, 3), weights(W, c, 6), nothing], lanes))
+            set_four(middle, zip_bytes([weights(W, c, 1), weights(W, c, 4), weights(W, c, 7), nothing], lanes))
+            set_four(right, zip_bytes([weights(W, c, 2), weights(W, c, 5), weights(W, c, 8), nothing], lanes))
+            set_four(start, quads(B, c))
+            set_four(scale, quads(M, c))
+            set_four(places, quads(S, c))
+
+            for y in range(end - begin):
+                row = T.meta_var((begin + y) * stride)
+
+                @T.inline
+                def zip_column(column):
+                    at = T.meta_var((row * in_width + column) * channels + c)
+                    line = T.meta_var(in_width * channels)
+                    upper = T.meta_var(T.if_then_else(row >= 1, load(X, at - line, width), padding))
+                    lower = T.meta_var(T.if_then_else(row + 1 < in_height, load(X, at + line, width), padding))
+                    set_four(pixels, zip_bytes([upper, load(X, at, width), lower, nothing], lanes))
+
+                set_four(pixels, zip_bytes([padding, padding, padding, nothing], lanes))
+                set_four(sums, dot_four(start, pixels, left))
+                if stride == 1:
+                    zip_column(T.int64(0))
+                    set_four(sums, dot_four(sums, pixels, middle))
+                    set_four(later, dot_four(start, pixels, left))
+                for i in range(out_width):
+                    if stride == 2:
+                        zip_column(i * 2)
+                        set_four(sums, dot_four(sums, pixels, middle))
+                    if i * stride + 1 < in_width:
+                        zip_column(i * stride + 1)
+                    else:
+                        set_four(pixels, zip_bytes([padding, padding, padding, nothing], lanes))
+                    set_four(done, dot_four(sums, pixels, right))
+                    if stride == 1:
+                        set_four(sums, dot_four(later, pixels, middle))
+                        set_four(later, dot_four(start, pixels, left))
+                    else:
+                        set_four(sums, dot_four(start, pixels, left))
+                    Y[span(((begin + y) * out_width + i) * channels + c, width)] = finish(done, scale, places)
 
     return function
 
@@ -187,6 +349,7 @@ def stem(isa: Isa) -> PrimFunc:
         out_width: T.int64,
         channels: T.int64,
         row: T.int64,
+        high: T.int32,
     ):
         T.func_attr({"tirx.noalias": True})
         X = T.decl_buffer((in_height * in_width * 3,), "uint8", data=x, align=1)
@@ -230,9 +393,12 @@ def stem(isa: Isa) -> PrimFunc:
                                     f"int32x{lanes}", load(W, base + (ky * 3 + j // 4) * group_bytes, lanes * 4)
                                 ),
                             )
-                Y[span((row * out_width + column) * channels + c, lanes)] = to_u8(
-                    requantise(load(acc, 0, lanes), load(M, c, lanes), load(S, c, lanes), lanes), lanes
-                )
+                scaled = T.meta_var((load(acc, 0, lanes), load(M, c, lanes), load(S, c, lanes), lanes))
+                if high != 0:
+                    acc[span(0, lanes)] = requantise_high(*scaled)
+                else:
+                    acc[span(0, lanes)] = requantise(*scaled)
+                Y[span((row * out_width + column) * channels + c, lanes)] = to_u8(load(acc, 0, lanes), lanes)
 
     return function
 

@@ -9,15 +9,20 @@
 #define HVL_POINTWISE_ARGS                                                                                                            \
   const uint8_t *in, uint8_t *out, const uint8_t *residual, const int8_t *weight, const int32_t *bias, const int32_t *multiplier,    \
       const int32_t *shift, int64_t groups, int64_t in_stride, int64_t k_groups, int64_t channels, int32_t zero_point,               \
-      int32_t has_residual, int32_t residual_multiplier, int32_t residual_shift
+      int32_t has_residual, int32_t residual_multiplier, int32_t residual_shift, int32_t high
+#define HVL_DEPTHWISE_WIDE_ARGS                                                                                                       \
+  const uint8_t *in, uint8_t *out, const int8_t *weight, const int32_t *bias, const int32_t *multiplier, const int32_t *shift,       \
+      int64_t in_height, int64_t in_width, int64_t out_width, int64_t channels, int32_t zero_point, int64_t begin, int64_t end
 
 extern "C" {
 void HVL_TVM_FUNCTION(vrc_stem)(const uint8_t* in, uint8_t* out, const int8_t* weight, const int32_t* bias, const int32_t* multiplier,
                                 const int32_t* shift, int64_t in_height, int64_t in_width, int64_t out_width, int64_t channels,
-                                int64_t row) noexcept;
+                                int64_t row, int32_t high) noexcept;
 void HVL_TVM_FUNCTION(vrc_depthwise)(const uint8_t* in, uint8_t* out, const int8_t* weight, const int32_t* bias, const int32_t* multiplier,
                                      const int32_t* shift, int64_t in_height, int64_t in_width, int64_t out_width, int64_t channels,
-                                     int64_t stride, int32_t zero_point, int64_t row) noexcept;
+                                     int64_t stride, int32_t zero_point, int64_t row, int32_t high) noexcept;
+void HVL_TVM_FUNCTION(vrc_depthwise_wide)(HVL_DEPTHWISE_WIDE_ARGS) noexcept;
+void HVL_TVM_FUNCTION(vrc_depthwise_wide_two)(HVL_DEPTHWISE_WIDE_ARGS) noexcept;
 void HVL_TVM_FUNCTION(vrc_pointwise)(HVL_POINTWISE_ARGS) noexcept;
 void HVL_TVM_FUNCTION(vrc_pointwise_one)(HVL_POINTWISE_ARGS) noexcept;
 void HVL_TVM_FUNCTION(vrc_pool)(const uint8_t* in, const uint8_t* weight, uint8_t* out, int64_t pixels, int64_t channels,
@@ -25,19 +30,42 @@ void HVL_TVM_FUNCTION(vrc_pool)(const uint8_t* in, const uint8_t* weight, uint8_
 }
 
 namespace hvl {
+namespace {
+
+// Whether every shift exceeds 32, as they do where outputs are not much finer than inputs times weights: requantisation is faster then.
+inline bool all_high(const VrcRequant& r, int32_t channels) {
+  int32_t least = 62;
+  for (int32_t c = 0; c < channels; ++c) least = r.shift[c] < least ? r.shift[c] : least;
+  return least > 32;
+}
+
+constexpr int32_t kDepthwiseRows = 8;  // that pass through one group of channels while their input is in the cache
+
+}  // namespace
 
 void HVL_VARIANT(vrc_stem)(const VrcStemArgs& a, int32_t begin, int32_t end) noexcept {
   const VrcRequant& r = a.requant;
+  const bool high = all_high(r, a.channels);
   for (int32_t y = begin; y < end; ++y) {
-    HVL_TVM_FUNCTION(vrc_stem)(a.in, a.out, a.weight, r.bias, r.multiplier, r.shift, a.in_height, a.in_width, a.out_width, a.channels, y);
+    HVL_TVM_FUNCTION(vrc_stem)(a.in, a.out, a.weight, r.bias, r.multiplier, r.shift, a.in_height, a.in_width, a.out_width, a.channels, y,
+                               high);
   }
 }
 
 void HVL_VARIANT(vrc_depthwise)(const VrcDepthwiseArgs& a, int32_t begin, int32_t end) noexcept {
   const VrcRequant& r = a.requant;
+  const bool high = all_high(r, a.channels);
+  if (high && a.channels >= HVL_TVM_CHANNELS) {
+    const auto wide = a.stride == 1 ? HVL_TVM_FUNCTION(vrc_depthwise_wide) : HVL_TVM_FUNCTION(vrc_depthwise_wide_two);
+    for (int32_t y = begin; y < end; y += kDepthwiseRows) {
+      wide(a.in, a.out, a.weight, r.bias, r.multiplier, r.shift, a.in_height, a.in_width, a.out_width, a.channels, a.in_zero_point, y,
+           end - y < kDepthwiseRows ? end : y + kDepthwiseRows);
+    }
+    return;
+  }
   for (int32_t y = begin; y < end; ++y) {
     HVL_TVM_FUNCTION(vrc_depthwise)(a.in, a.out, a.weight, r.bias, r.multiplier, r.shift, a.in_height, a.in_width, a.out_width, a.channels,
-                                    a.stride, a.in_zero_point, y);
+                                    a.stride, a.in_zero_point, y, high);
   }
 }
 
@@ -52,12 +80,13 @@ void HVL_VARIANT(vrc_pointwise)(const VrcPointwiseArgs& a, int32_t begin, int32_
   const uint8_t* residual = a.residual ? a.residual : a.in;  // not read without has_residual
   const int64_t residual_stride = a.residual ? a.channels : 0;
   const int32_t has_residual = a.residual != nullptr;
+  const bool high = all_high(r, a.channels);
   HVL_TVM_FUNCTION(vrc_pointwise)(a.in + first * a.in_stride, a.out + first * a.channels, residual + first * residual_stride, a.weight,
                                   r.bias, r.multiplier, r.shift, groups, a.in_stride, a.k_groups, a.channels, a.out_zero_point, has_residual,
-                                  a.residual_multiplier, a.residual_shift);
+                                  a.residual_multiplier, a.residual_shift, high);
   HVL_TVM_FUNCTION(vrc_pointwise_one)(a.in + tail * a.in_stride, a.out + tail * a.channels, residual + tail * residual_stride, a.weight,
                                       r.bias, r.multiplier, r.shift, last - tail, a.in_stride, a.k_groups, a.channels, a.out_zero_point,
-                                      has_residual, a.residual_multiplier, a.residual_shift);
+                                      has_residual, a.residual_multiplier, a.residual_shift, high);
 }
 
 void HVL_VARIANT(vrc_pool)(const VrcPoolArgs& a, int32_t begin, int32_t end) noexcept {
