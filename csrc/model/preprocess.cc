@@ -132,7 +132,8 @@ void Resizer::resize(const ImageView& image, int32_t height, int32_t width, bool
     uint8_t* pixels = last ? out.data() : between_.data();
     to.rgb = pixels;
     const ResizeTaps taps = resize_taps(vertical ? from.height : from.width, size, filter);
-    const ResizeArgs args{from.rgb, pixels, from.height, from.width, size, taps.first.data(), taps.weights.data(), taps.taps};
+    const ResizeArgs args{from.rgb, pixels, from.height, from.width, size, taps.first.data(), taps.weights.data(), taps.taps,
+                          taps.digits.data()};
     const auto kernel = vertical ? kernels_.resize_vertical : kernels_.resize_horizontal;
     pool_.parallel_for(to.height, [&](int32_t begin, int32_t end) { kernel(args, begin, end); });
     from = to;

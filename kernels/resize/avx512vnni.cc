@@ -1,4 +1,5 @@
 #define HVL_VARIANT(name) name##_avx512vnni
 #define HVL_TVM_FUNCTION(name) hvl_tvm_##name##_avx512vnni
 #define HVL_TVM_SPAN 64  // bytes of resize_vertical: 4 vectors of targets.py
+#define HVL_TVM_OUTPUTS 4  // pixels of a vector of resize_horizontal
 #include "kernels/resize/tvm_body.h"

@@ -16,6 +16,7 @@ struct ResizeArgs {
   const int32_t* first;    // (out_size) first source index of each output
   const int32_t* weights;  // (out_size, taps), zero where an output uses fewer taps (first + taps never passes the end of the axis)
   int32_t taps;
+  const int32_t* digits;   // (ceil(taps / 4), 4, out_size), the same weights for instructions on 16 bits: resize_taps.h
 };
 // Work unit: one output row, of both passes.
 

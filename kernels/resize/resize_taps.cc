@@ -63,7 +63,24 @@ ResizeTaps resize_taps(int32_t in_size, int32_t out_size, ResizeFilter filter) {
     int32_t* weights = result.weights.data() + size_t(i) * result.taps + (begins[i] - result.first[i]);
     for (int32_t t = 0; t < counts[i]; ++t) weights[t] = to_fixed(sum != 0 ? raw[t] / sum : raw[t]);
   }
+  result.digits = resize_digits(out_size, result.taps, result.weights.data());
   return result;
+}
+
+std::vector<int32_t> resize_digits(int32_t out_size, int32_t taps, const int32_t* weights) {
+  std::vector<int32_t> digits(size_t(taps + 3) / 4 * 4 * out_size, 0);
+  for (int32_t t = 0; t < taps; ++t) {
+    int32_t* low = digits.data() + size_t(t / 2) * 2 * out_size;
+    int32_t* high = low + out_size;
+    const int place = t % 2 * 16;
+    for (int32_t i = 0; i < out_size; ++i) {
+      const int32_t w = weights[size_t(i) * taps + t];
+      const auto digit = int16_t(w & 0xffff);
+      low[i] = int32_t(uint32_t(low[i]) | uint32_t(uint16_t(digit)) << place);
+      high[i] = int32_t(uint32_t(high[i]) | uint32_t(uint16_t((w - digit) >> 16)) << place);
+    }
+  }
+  return digits;
 }
 
 }  // namespace hvl

@@ -34,8 +34,9 @@ Pixels resize_pass(const std::string& variant, bool vertical, const Pixels& imag
   std::fill_n(out.mutable_data(), out.size(), uint8_t(0));
   if (end < 0) end = int(rows);
   if (begin < 0 || begin > end || end > rows) throw py::value_error("expected 0 <= begin <= end <= rows");
+  const std::vector<int32_t> digits = resize_digits(out_size, taps, weights.data());
   const ResizeArgs args{image.data(), out.mutable_data(), int32_t(image.shape(0)), int32_t(image.shape(1)), out_size,
-                        first.data(), weights.data(), taps};
+                        first.data(), weights.data(), taps, digits.data()};
   const KernelTable& kernels = kernel_table(isa_from_name(variant));
   (vertical ? kernels.resize_vertical : kernels.resize_horizontal)(args, begin, end);
   return out;

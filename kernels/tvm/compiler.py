@@ -20,10 +20,11 @@ from tvm.tirx import PrimFunc
 # Object name -> its functions. A function is exported as hvl_tvm_<name>_<isa>.
 KERNELS: dict[str, dict[str, Callable[[Isa], PrimFunc]]] = {
     "resize": {
-        "resize_horizontal": lambda _isa: image.resize_horizontal(4),
-        "resize_horizontal_edge": lambda _isa: image.resize_horizontal(1),
-        "resize_vertical": lambda isa: image.resize_vertical(isa.lanes, 4),
-        "resize_vertical_byte": lambda _isa: image.resize_vertical(1, 1),
+        "resize_horizontal": lambda isa: image.resize_horizontal(isa, 4),
+        "resize_horizontal_row": lambda isa: image.resize_horizontal(isa, 1),
+        "resize_horizontal_edge": image.resize_horizontal_edge,
+        "resize_vertical": image.resize_vertical,
+        "resize_vertical_byte": image.resize_vertical_byte,
     },
     "patchify": {"patchify": image.patchify},
     "vrc_stem": {"vrc_stem": vrc.stem},

@@ -43,13 +43,19 @@ def shuffle(vectors: Sequence[Expr], indices: Sequence[int]) -> Expr:
     return T.Shuffle(list(vectors), [T.int32(i) for i in indices])
 
 
-def part(value: Expr, begin: int, count: int) -> Expr:
-    return shuffle([value], range(begin, begin + count))
-
-
 def load_quads(buffer: Buffer, index: Expr, stride: int, lanes: int) -> Expr:
     """Four values from each of index, index + stride, ..."""
     return shuffle([load(buffer, index + stride * i, 4) for i in range(lanes // 4)], range(lanes))
+
+
+def _zip(a: Expr, b: Expr, width: int, high: int, lanes: int) -> Expr:
+    """Elements of `width` bytes in turn from the low or high halves of each 16 bytes of a and of b."""
+    size, count = 4 * lanes // width, 16 // width
+    indices = []
+    for part in range(0, size, count):
+        for i in range(part + high * count // 2, part + (high + 1) * count // 2):
+            indices += [i, size + i]
+    return shuffle([a, b], indices)
 
 
 def zip_bytes(rows: Sequence[Expr], lanes: int) -> list[Expr]:
@@ -58,21 +64,21 @@ def zip_bytes(rows: Sequence[Expr], lanes: int) -> list[Expr]:
     In the order that processors with vectors of 16-byte parts make fastest: lane 4 * l + k of vector j holds
     bytes 16 * l + 4 * j + k. pack_u8 of targets.py puts results back into their places.
     """
-    size = 4 * lanes
-
-    def zip_two(a: Expr, b: Expr, width: int, high: int) -> Expr:
-        count = 16 // width  # elements of a part
-        indices = []
-        for start in range(0, size // width, count):
-            for i in range(count // 2):
-                indices += [start + high * count // 2 + i, size // width + start + high * count // 2 + i]
-        return shuffle([a, b], indices)
-
-    words = vector("uint16", 2 * lanes)
+    words, dwords = vector("uint16", 2 * lanes), vector("int32", lanes)
     result = []
     for high in (0, 1):
-        first, second = (T.reinterpret(words, zip_two(*rows[i : i + 2], 1, high)) for i in (0, 2))
-        result += [T.reinterpret(vector("int32", lanes), zip_two(first, second, 2, top)) for top in (0, 1)]
+        first, second = (T.reinterpret(words, _zip(rows[i], rows[i + 1], 1, high, lanes)) for i in (0, 2))
+        result += [T.reinterpret(dwords, _zip(first, second, 2, top, lanes)) for top in (0, 1)]
+    return result
+
+
+def zip_pairs(a: Expr, b: Expr, lanes: int) -> list[Expr]:
+    """zip_bytes([a, 0, b, 0]) with fewer instructions: the bytes of a and b as pairs of 16-bit values."""
+    zero = splat(T.uint8(0), 4 * lanes)
+    result = []
+    for high in (0, 1):
+        both = _zip(a, b, 1, high, lanes)
+        result += [T.reinterpret(vector("int32", lanes), _zip(both, zero, 1, top, lanes)) for top in (0, 1)]
     return result
 
 

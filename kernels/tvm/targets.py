@@ -27,6 +27,8 @@ class Isa:
     blocks: int  # channel blocks
     # acc + sum of the four byte products of each 32-bit lane: x holds u8, w holds s8; all int32 vectors.
     dot4: Callable[[Expr, Expr, Expr], Expr]
+    # acc + sum of the two products of each 32-bit lane: x holds 0 .. 255 as 16-bit values, w int16; all int32 vectors.
+    dot2: Callable[[Expr, Expr, Expr], Expr]
     # Four vectors of int32 in the order of zip_bytes (expressions.py), saturated to 4 * lanes bytes one after the other.
     pack_u8: Callable[[Sequence[Expr]], Expr]
     # acc + x * w, lane by lane, for 0 <= x <= 255 and -128 <= w <= 127.
@@ -44,6 +46,11 @@ def _intrinsic(dtype: str, name: str, *args: Expr) -> Expr:
 def _vnni_dot4(acc: Expr, x: Expr, w: Expr) -> Expr:
     x8, w8 = T.reinterpret("uint8x64", x), T.reinterpret("int8x64", w)
     return _intrinsic("int32x16", "llvm.x86.avx512.vpdpbusd.512", acc, x8, w8)
+
+
+def _vnni_dot2(acc: Expr, x: Expr, w: Expr) -> Expr:
+    x16, w16 = T.reinterpret("int16x32", x), T.reinterpret("int16x32", w)
+    return _intrinsic("int32x16", "llvm.x86.avx512.vpdpwssd.512", acc, x16, w16)
 
 
 def _avx2_pairs(x: Expr, w: Expr) -> Expr:
@@ -86,6 +93,7 @@ ISAS = {
             pixels=4,
             blocks=1,
             dot4=_avx2_dot4,
+            dot2=lambda acc, x, w: acc + _avx2_pairs(x, w),
             pack_u8=_pack_u8("llvm.x86.avx2.{}", 8),
             multiply_add=lambda acc, x, w: acc + _avx2_pairs(x, w),
         ),
@@ -96,6 +104,7 @@ ISAS = {
             pixels=4,
             blocks=4,
             dot4=_vnni_dot4,
+            dot2=_vnni_dot2,
             pack_u8=_pack_u8("llvm.x86.avx512.{}.512", 16),
             multiply_add=_vnni_dot4,
         ),
