@@ -14,6 +14,11 @@ int32_t round_up(int32_t n, int32_t multiple) { return (n + multiple - 1) / mult
 
 int32_t scaled_side(int32_t side, double scale) { return std::max(1, int32_t(std::floor(side * scale + 0.5))); }
 
+constexpr int64_t kStripBytes = 256 << 10;  // of a thread, between the passes of a resize
+
+// Where line 0 would lie, `bytes` before the first line that is there.
+uint8_t* line_zero(uint8_t* there, int64_t bytes) { return reinterpret_cast<uint8_t*>(reinterpret_cast<uintptr_t>(there) - size_t(bytes)); }
+
 }  // namespace
 
 ImageLayout layout_image(const ModelConfig& config, int32_t patch_size, int32_t height, int32_t width, double scale) {
@@ -119,26 +124,63 @@ PixelTable make_pixel_table(const PreprocessorConfig& config) {
 
 void Resizer::resize(const ImageView& image, int32_t height, int32_t width, bool bicubic, std::vector<uint8_t>& out) {
   out.resize(size_t(height) * width * 3);
-  const ResizeFilter filter = bicubic ? ResizeFilter::kBicubic : ResizeFilter::kBilinear;
-  const bool vertical_first = resize_vertical_first(image.height, image.width, height, width);
-  ImageView from = image;
-  for (const bool vertical : {vertical_first, !vertical_first}) {
-    const int32_t size = vertical ? height : width;
-    if (size == (vertical ? from.height : from.width)) continue;
-    const bool last = vertical ? from.width == width : from.height == height;
-    ImageView to = from;
-    (vertical ? to.height : to.width) = size;
-    if (!last) between_.resize(size_t(to.height) * to.width * 3);
-    uint8_t* pixels = last ? out.data() : between_.data();
-    to.rgb = pixels;
-    const ResizeTaps taps = resize_taps(vertical ? from.height : from.width, size, filter);
-    const ResizeArgs args{from.rgb, pixels, from.height, from.width, size, taps.first.data(), taps.weights.data(), taps.taps,
-                          taps.digits.data()};
-    const auto kernel = vertical ? kernels_.resize_vertical : kernels_.resize_horizontal;
-    pool_.parallel_for(to.height, [&](int32_t begin, int32_t end) { kernel(args, begin, end); });
-    from = to;
+  const bool across = width != image.width, down = height != image.height;
+  if (!across && !down) {
+    std::memcpy(out.data(), image.rgb, out.size());
+    return;
   }
-  if (from.rgb == image.rgb) std::memcpy(out.data(), image.rgb, out.size());
+  const ResizeFilter filter = bicubic ? ResizeFilter::kBicubic : ResizeFilter::kBilinear;
+  const ResizeTaps x = across ? resize_taps(image.width, width, filter) : ResizeTaps{};
+  const ResizeTaps y = down ? resize_taps(image.height, height, filter) : ResizeTaps{};
+  const auto horizontal = [&](const uint8_t* from, int32_t lines, uint8_t* to, int32_t begin, int32_t end) {
+    kernels_.resize_horizontal({from, to, lines, image.width, width, x.first.data(), x.weights.data(), x.taps, x.digits.data()}, begin, end);
+  };
+  const auto vertical = [&](const uint8_t* from, int32_t row_pixels, uint8_t* to, int32_t begin, int32_t end) {
+    kernels_.resize_vertical({from, to, image.height, row_pixels, height, y.first.data(), y.weights.data(), y.taps, y.digits.data()}, begin,
+                             end);
+  };
+  if (!across) {
+    pool_.parallel_for(height, [&](int32_t begin, int32_t end) { vertical(image.rgb, width, out.data(), begin, end); });
+    return;
+  }
+  if (!down) {
+    pool_.parallel_for(height, [&](int32_t begin, int32_t end) { horizontal(image.rgb, height, out.data(), begin, end); });
+    return;
+  }
+
+  // Strips of output lines; from the first pass they need `most` lines of `row` bytes, and one that may be read but does not count.
+  const bool vertical_first = resize_vertical_first(image.height, image.width, height, width);
+  const int64_t row = int64_t(vertical_first ? image.width : width) * 3;
+  const int64_t fitting = kStripBytes / row;
+  const int64_t wanted = vertical_first ? fitting : (fitting - y.taps) * height / image.height;
+  const auto strip = int32_t(std::clamp<int64_t>(wanted, 1, height));
+  int32_t most = strip;
+  for (int32_t b = 0; b < height && !vertical_first; ++b) {
+    most = std::max(most, y.first[std::min(b + strip, height) - 1] + y.taps - y.first[b]);
+  }
+  strips_.resize(pool_.threads());
+  for (std::vector<uint8_t>& memory : strips_) memory.resize(std::max(memory.size(), size_t(most + 1) * row));
+  pool_.parallel_for_indexed(height, [&](int thread, int32_t begin, int32_t end) {
+    uint8_t* const lines = strips_[thread].data();
+    int32_t first = 0, last = 0;  // what of the first pass is there
+    for (int32_t b = begin; b < end; b += strip) {
+      const int32_t e = std::min(b + strip, end);
+      if (vertical_first) {
+        uint8_t* const between = line_zero(lines, b * row);
+        vertical(image.rgb, image.width, between, b, e);
+        horizontal(between, e + 1, out.data(), b, e);
+        continue;
+      }
+      const int32_t needed = y.first[b];
+      if (needed < last) std::memmove(lines, lines + (needed - first) * row, size_t(last - needed) * row);
+      first = needed;
+      uint8_t* const between = line_zero(lines, first * row);
+      const int32_t done = std::max(first, last);
+      last = y.first[e - 1] + y.taps;
+      horizontal(image.rgb, image.height, between, done, last);
+      vertical(between, width, out.data(), b, e);
+    }
+  });
 }
 
 }  // namespace hvl

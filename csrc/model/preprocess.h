@@ -47,7 +47,8 @@ struct PixelTable {
 };
 PixelTable make_pixel_table(const PreprocessorConfig& config);
 
-// Resizes as Pillow does; keeps its working memory between calls.
+// Resizes as Pillow does, a strip of lines at a time, so that what lies between the two passes stays in a cache; keeps that memory between
+// calls.
 class Resizer {
  public:
   Resizer(const KernelTable& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
@@ -57,7 +58,7 @@ class Resizer {
  private:
   const KernelTable& kernels_;
   ThreadPool& pool_;
-  std::vector<uint8_t> between_;
+  std::vector<std::vector<uint8_t>> strips_;  // a thread's
 };
 
 }  // namespace hvl
