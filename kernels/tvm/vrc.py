@@ -73,7 +73,7 @@ def pointwise(isa: Isa, pixels: int, blocks: int) -> PrimFunc:
         S = T.decl_buffer((channels,), "int32", data=shift, align=4)
 
         @T.inline
-        def tile(at, block, count):
+        def tile(at, pixels, block, count):
             acc = T.alloc_buffer((pixels * count * lanes,), "int32", scope="local")
             for p in T.unroll(pixels):
                 for v in T.unroll(count):
@@ -127,8 +127,14 @@ def pointwise(isa: Isa, pixels: int, blocks: int) -> PrimFunc:
 
         @T.inline
         def tiles(stretch, block, count):
-            for g in range(T.min(groups - stretch * STRETCH, T.int64(STRETCH))):
-                tile((stretch * STRETCH + g) * pixels, block, count * parts)
+            """As many sums as with `blocks` blocks: groups of pixels together where there are fewer."""
+            together = T.meta_var(blocks // count)
+            left = T.meta_var(T.min(groups - stretch * STRETCH, T.int64(STRETCH)))
+            for g in range(left // together):
+                tile((stretch * STRETCH + g * together) * pixels, pixels * together, block, count * parts)
+            if together > 1:
+                for g in range(left % together):
+                    tile((stretch * STRETCH + left // together * together + g) * pixels, pixels, block, count * parts)
 
         for stretch in range((groups + (STRETCH - 1)) // STRETCH):
             for b in range(channels // (VRC_LANES * blocks)):
@@ -358,22 +364,41 @@ def stem(isa: Isa) -> PrimFunc:
         B = T.decl_buffer((channels,), "int32", data=bias, align=4)
         M = T.decl_buffer((channels,), "int32", data=multiplier, align=4)
         S = T.decl_buffer((channels,), "int32", data=shift, align=4)
+        # Columns 1 .. inner have all their pixels and the fourth of each row, too: nine bytes are read as three dwords.
         rows_inside = T.meta_var(T.And(row >= 1, row * 2 + 1 < in_height))
+        inner = T.meta_var(T.if_then_else(T.And(rows_inside, in_width >= 11), (in_width - 1) // 2 - 1, T.int64(0)))
         for v in range(channels // lanes):
             c = T.meta_var(v * lanes)
             base = T.meta_var(c // VRC_LANES * (9 * group_bytes) + c % VRC_LANES * 4)
-            for column in range(out_width):
-                acc = T.alloc_buffer((lanes,), "int32", scope="local")
-                acc[span(0, lanes)] = load(B, c, lanes)
-                # Three dwords a row read twelve bytes of which nine count: the fourth pixel must exist too.
-                if rows_inside and column >= 1 and column * 2 + 2 < in_width:
-                    for t in T.unroll(9):
-                        acc[span(0, lanes)] = isa.dot4(
-                            load(acc, 0, lanes),
-                            dword(X, ((row * 2 - 1 + t // 3) * in_width + column * 2 - 1) * 3 + t % 3 * 4, lanes),
-                            T.reinterpret(f"int32x{lanes}", load(W, base + t * group_bytes, lanes * 4)),
-                        )
+
+            @T.inline
+            def scale(acc, i):
+                scaled = T.meta_var((load(acc, i * lanes, lanes), load(M, c, lanes), load(S, c, lanes), lanes))
+                if high != 0:
+                    acc[span(i * lanes, lanes)] = requantise_high(*scaled)
                 else:
+                    acc[span(i * lanes, lanes)] = requantise(*scaled)
+
+            for quad in range((inner + 3) // 4):
+                column = T.meta_var(T.min(quad * 4 + 1, inner - 3))
+                four = T.alloc_buffer((4 * lanes,), "int32", scope="local")
+                packed = T.alloc_buffer((4 * lanes,), "uint8", scope="local")
+                for i in T.unroll(4):
+                    four[span(i * lanes, lanes)] = load(B, c, lanes)
+                for t in T.unroll(9):
+                    for i in T.unroll(4):
+                        at = T.meta_var(((row * 2 - 1 + t // 3) * in_width + (column + i) * 2 - 1) * 3 + t % 3 * 4)
+                        taps = T.meta_var(T.reinterpret(f"int32x{lanes}", load(W, base + t * group_bytes, lanes * 4)))
+                        four[span(i * lanes, lanes)] = isa.dot4(load(four, i * lanes, lanes), dword(X, at, lanes), taps)
+                for i in T.unroll(4):
+                    scale(four, i)
+                packed[span(0, 4 * lanes)] = in_order(pack_four(isa, four, 0), lanes)
+                for i in T.unroll(4):
+                    Y[span((row * out_width + column + i) * channels + c, lanes)] = load(packed, i * lanes, lanes)
+            for column in range(out_width):
+                if T.Or(column < 1, column > inner):
+                    acc = T.alloc_buffer((lanes,), "int32", scope="local")
+                    acc[span(0, lanes)] = load(B, c, lanes)
                     for ky in T.serial(3):
                         for j in T.unroll(9):
                             iy = T.meta_var(row * 2 - 1 + ky)
@@ -393,12 +418,8 @@ def stem(isa: Isa) -> PrimFunc:
                                     f"int32x{lanes}", load(W, base + (ky * 3 + j // 4) * group_bytes, lanes * 4)
                                 ),
                             )
-                scaled = T.meta_var((load(acc, 0, lanes), load(M, c, lanes), load(S, c, lanes), lanes))
-                if high != 0:
-                    acc[span(0, lanes)] = requantise_high(*scaled)
-                else:
-                    acc[span(0, lanes)] = requantise(*scaled)
-                Y[span((row * out_width + column) * channels + c, lanes)] = to_u8(load(acc, 0, lanes), lanes)
+                    scale(acc, 0)
+                    Y[span((row * out_width + column) * channels + c, lanes)] = to_u8(load(acc, 0, lanes), lanes)
 
     return function
 
