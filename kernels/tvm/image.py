@@ -218,9 +218,7 @@ def patchify(_isa: Isa) -> PrimFunc:
             for c in range(3):
                 for py in range(patch):
                     base = T.meta_var(((g * 3 + c) * patch + py) * patch)
-                    inside = T.meta_var(
-                        T.if_then_else(py < rows, T.min(T.max(columns - g * patch, T.int64(0)), patch), T.int64(0))
-                    )
+                    inside = T.meta_var(T.if_then_else(py < rows, T.min(T.max(columns - g * patch, T.int64(0)), patch), T.int64(0)))
                     for px in range(inside):
                         Y[base + px] = L[c * TABLE + T.Cast("int64", X[(py * image_width + g * patch + px) * 3 + c])]
                     for px in range(patch - inside):

@@ -33,6 +33,7 @@ class Isa:
     pack_u8: Callable[[Sequence[Expr]], Expr]
     # acc + x * w, lane by lane, for 0 <= x <= 255 and -128 <= w <= 127.
     multiply_add: Callable[[Expr, Expr, Expr], Expr]
+    half: Isa | None = None  # the same with vectors half as long, for channels that do not fill these
 
     def tvm_target(self) -> Target:
         target = Target(self.target)
@@ -43,29 +44,49 @@ def _intrinsic(dtype: str, name: str, *args: Expr) -> Expr:
     return T.call_llvm_pure_intrin(dtype, T.llvm_lookup_intrinsic_id(name), *args)
 
 
-def _vnni_dot4(acc: Expr, x: Expr, w: Expr) -> Expr:
-    x8, w8 = T.reinterpret("uint8x64", x), T.reinterpret("int8x64", w)
-    return _intrinsic("int32x16", "llvm.x86.avx512.vpdpbusd.512", acc, x8, w8)
+def _vnni_dot4(lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
+    def dot4(acc: Expr, x: Expr, w: Expr) -> Expr:
+        x8, w8 = T.reinterpret(f"uint8x{4 * lanes}", x), T.reinterpret(f"int8x{4 * lanes}", w)
+        return _intrinsic(f"int32x{lanes}", f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", acc, x8, w8)
+
+    return dot4
 
 
-def _vnni_dot2(acc: Expr, x: Expr, w: Expr) -> Expr:
-    x16, w16 = T.reinterpret("int16x32", x), T.reinterpret("int16x32", w)
-    return _intrinsic("int32x16", "llvm.x86.avx512.vpdpwssd.512", acc, x16, w16)
+def _vnni_dot2(lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
+    def dot2(acc: Expr, x: Expr, w: Expr) -> Expr:
+        x16, w16 = T.reinterpret(f"int16x{2 * lanes}", x), T.reinterpret(f"int16x{2 * lanes}", w)
+        return _intrinsic(f"int32x{lanes}", f"llvm.x86.avx512.vpdpwssd.{32 * lanes}", acc, x16, w16)
+
+    return dot2
 
 
-def _avx2_pairs(x: Expr, w: Expr) -> Expr:
-    return _intrinsic("int32x8", "llvm.x86.avx2.pmadd.wd", T.reinterpret("int16x16", x), T.reinterpret("int16x16", w))
+def _pairs(name: str, lanes: int) -> Callable[[Expr, Expr], Expr]:
+    """vpmaddwd, the intrinsic `name`."""
+
+    def pairs(x: Expr, w: Expr) -> Expr:
+        words = f"int16x{2 * lanes}"
+        return _intrinsic(f"int32x{lanes}", name, T.reinterpret(words, x), T.reinterpret(words, w))
+
+    return pairs
 
 
-def _avx2_dot4(acc: Expr, x: Expr, w: Expr) -> Expr:
-    # vpmaddubsw saturates on 8-bit weights: widen even and odd bytes to 16 bits instead.
-    x16, w16 = T.reinterpret("uint16x16", x), T.reinterpret("int16x16", w)
-    eight = T.Broadcast(T.int16(8), 16)
-    x_even = T.bitwise_and(x16, T.Broadcast(T.uint16(255), 16))
-    x_odd = T.shift_right(x16, T.Broadcast(T.uint16(8), 16))
-    w_even = T.shift_right(T.shift_left(w16, eight), eight)
-    w_odd = T.shift_right(w16, eight)
-    return acc + _avx2_pairs(x_even, w_even) + _avx2_pairs(x_odd, w_odd)
+def _pairs_dot2(pairs: Callable[[Expr, Expr], Expr]) -> Callable[[Expr, Expr, Expr], Expr]:
+    return lambda acc, x, w: acc + pairs(x, w)
+
+
+def _pairs_dot4(pairs: Callable[[Expr, Expr], Expr], lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
+    def dot4(acc: Expr, x: Expr, w: Expr) -> Expr:
+        # vpmaddubsw saturates on 8-bit weights: widen even and odd bytes to 16 bits instead.
+        words = 2 * lanes
+        x16, w16 = T.reinterpret(f"uint16x{words}", x), T.reinterpret(f"int16x{words}", w)
+        eight = T.Broadcast(T.int16(8), words)
+        x_even = T.bitwise_and(x16, T.Broadcast(T.uint16(255), words))
+        x_odd = T.shift_right(x16, T.Broadcast(T.uint16(8), words))
+        w_even = T.shift_right(T.shift_left(w16, eight), eight)
+        w_odd = T.shift_right(w16, eight)
+        return acc + pairs(x_even, w_even) + pairs(x_odd, w_odd)
+
+    return dot4
 
 
 def _pack_u8(name: str, lanes: int) -> Callable[[Sequence[Expr]], Expr]:
@@ -83,30 +104,23 @@ _AVX2 = ["+avx2", "+fma", "+f16c"]
 _AVX512 = [*_AVX2, "+avx512f", "+avx512bw", "+avx512dq", "+avx512vl", "+avx512vnni"]
 _X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64"}
 
+_PAIRS4, _PAIRS8 = _pairs("llvm.x86.sse2.pmadd.wd", 4), _pairs("llvm.x86.avx2.pmadd.wd", 8)
+
+
+def _avx2(lanes: int, pairs: Callable[[Expr, Expr], Expr], pack: str, half: Isa | None = None) -> Isa:
+    dot2, dot4 = _pairs_dot2(pairs), _pairs_dot4(pairs, lanes)
+    return Isa("avx2", {**_X86, "mattr": _AVX2}, lanes, 4, 1, dot4, dot2, _pack_u8(pack, lanes), dot2, half)
+
+
+def _avx512(lanes: int, pack: str, half: Isa | None = None) -> Isa:
+    dot2, dot4 = _vnni_dot2(lanes), _vnni_dot4(lanes)
+    return Isa("avx512vnni", {**_X86, "mattr": _AVX512}, lanes, 4, 4, dot4, dot2, _pack_u8(pack, lanes), dot4, half)
+
+
 ISAS = {
     isa.name: isa
     for isa in (
-        Isa(
-            "avx2",
-            {**_X86, "mattr": _AVX2},
-            lanes=8,
-            pixels=4,
-            blocks=1,
-            dot4=_avx2_dot4,
-            dot2=lambda acc, x, w: acc + _avx2_pairs(x, w),
-            pack_u8=_pack_u8("llvm.x86.avx2.{}", 8),
-            multiply_add=lambda acc, x, w: acc + _avx2_pairs(x, w),
-        ),
-        Isa(
-            "avx512vnni",
-            {**_X86, "mattr": _AVX512},
-            lanes=16,
-            pixels=4,
-            blocks=4,
-            dot4=_vnni_dot4,
-            dot2=_vnni_dot2,
-            pack_u8=_pack_u8("llvm.x86.avx512.{}.512", 16),
-            multiply_add=_vnni_dot4,
-        ),
+        _avx2(8, _PAIRS8, "llvm.x86.avx2.{}", _avx2(4, _PAIRS4, "llvm.x86.sse2.{}.128")),
+        _avx512(16, "llvm.x86.avx512.{}.512", _avx512(8, "llvm.x86.avx2.{}")),
     )
 }

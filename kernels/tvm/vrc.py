@@ -96,15 +96,11 @@ def pointwise(isa: Isa, pixels: int, blocks: int) -> PrimFunc:
             if high != 0:
                 for i in T.unroll(pixels * count):
                     c = T.meta_var(block * VRC_LANES + i % count * lanes)
-                    acc[span(i * lanes, lanes)] = requantise_high(
-                        load(acc, i * lanes, lanes), load(M, c, lanes), load(S, c, lanes), lanes
-                    )
+                    acc[span(i * lanes, lanes)] = requantise_high(load(acc, i * lanes, lanes), load(M, c, lanes), load(S, c, lanes), lanes)
             else:
                 for i in T.unroll(pixels * count):
                     c = T.meta_var(block * VRC_LANES + i % count * lanes)
-                    acc[span(i * lanes, lanes)] = requantise(
-                        load(acc, i * lanes, lanes), load(M, c, lanes), load(S, c, lanes), lanes
-                    )
+                    acc[span(i * lanes, lanes)] = requantise(load(acc, i * lanes, lanes), load(M, c, lanes), load(S, c, lanes), lanes)
             if has_residual != 0:
                 for i in T.unroll(pixels * count):
                     o = T.meta_var((at + i // count) * channels + block * VRC_LANES + i % count * lanes)
@@ -139,10 +135,10 @@ def pointwise(isa: Isa, pixels: int, blocks: int) -> PrimFunc:
         for stretch in range((groups + (STRETCH - 1)) // STRETCH):
             for b in range(channels // (VRC_LANES * blocks)):
                 tiles(stretch, b * blocks, blocks)
-            if blocks > 2:
+            if blocks > 2:  # noqa: SIM102 (decided here, not when it runs)
                 if T.bitwise_and(channels // VRC_LANES, 2) != 0:
                     tiles(stretch, channels // (VRC_LANES * 4) * 4, 2)
-            if blocks > 1:
+            if blocks > 1:  # noqa: SIM102
                 if T.bitwise_and(channels // VRC_LANES, 1) != 0:
                     tiles(stretch, channels // VRC_LANES - 1, 1)
 
@@ -196,8 +192,7 @@ def depthwise(isa: Isa) -> PrimFunc:
                                 load(acc, 0, lanes),
                                 load_i32(
                                     X,
-                                    ((row * stride - 1 + t // 3) * in_width + column * stride - 1 + t % 3) * channels
-                                    + c,
+                                    ((row * stride - 1 + t // 3) * in_width + column * stride - 1 + t % 3) * channels + c,
                                     lanes,
                                 ),
                                 load(taps, t * lanes, lanes),
@@ -215,20 +210,20 @@ def depthwise(isa: Isa) -> PrimFunc:
                                 ),
                                 load(taps, t * lanes, lanes),
                             )
-                    scaled = T.meta_var((load(acc, 0, lanes), load(M, c, lanes), load(S, c, lanes), lanes))
+                    scale = T.meta_var((load(M, c, lanes), load(S, c, lanes), lanes))
                     if high != 0:
-                        acc[span(0, lanes)] = requantise_high(*scaled)
+                        acc[span(0, lanes)] = requantise_high(load(acc, 0, lanes), *scale)
                     else:
-                        acc[span(0, lanes)] = requantise(*scaled)
+                        acc[span(0, lanes)] = requantise(load(acc, 0, lanes), *scale)
                     Y[span((row * out_width + column) * channels + c, lanes)] = to_u8(load(acc, 0, lanes), lanes)
 
     return function
 
 
 def depthwise_wide(isa: Isa, stride: int) -> PrimFunc:
-    """Output rows [begin, end) of a 3x3 depthwise convolution of at least 4 * lanes channels, all of whose shifts exceed 32.
+    """Output rows [begin, end) of channels [first, last) of a 3x3 depthwise convolution, whose shifts exceed 32.
 
-    Works on 4 * lanes channels, the last of them twice where they do not divide. The three pixels of an input column are
+    Works on 4 * lanes channels, at least so many, some of them twice where they do not divide. The three pixels of an input column are
     zipped once, and a dot4 takes all of them; sums of the outputs that a column belongs to wait for the next columns.
     """
     lanes = isa.lanes
@@ -270,6 +265,8 @@ def depthwise_wide(isa: Isa, stride: int) -> PrimFunc:
         zero_point: T.int32,
         begin: T.int64,
         end: T.int64,
+        first: T.int64,
+        last: T.int64,
     ):
         T.func_attr({"tirx.noalias": True})
         X = T.decl_buffer((in_height * in_width * channels,), "uint8", data=x, align=1)
@@ -285,15 +282,25 @@ def depthwise_wide(isa: Isa, stride: int) -> PrimFunc:
         start = T.alloc_buffer((width,), "int32", scope="local")
         scale = T.alloc_buffer((width,), "int32", scope="local")
         places = T.alloc_buffer((width,), "int32", scope="local")
+        ends = T.alloc_buffer((2 * width,), "uint8", scope="local")
         pixels = T.alloc_buffer((width,), "int32", scope="local")
         sums = T.alloc_buffer((width,), "int32", scope="local")
         later = T.alloc_buffer((width,), "int32", scope="local")
         done = T.alloc_buffer((width,), "int32", scope="local")
 
-        for group in range((channels + (width - 1)) // width):
-            c = T.meta_var(T.min(group * width, channels - width))
-            nothing = T.meta_var(splat(T.uint8(0), width))
-            padding = T.meta_var(splat(T.Cast("uint8", zero_point), width))
+        nothing = T.meta_var(splat(T.uint8(0), width))
+        padding = T.meta_var(splat(T.Cast("uint8", zero_point), width))
+
+        @T.inline
+        def zip_column(row, column, c):
+            at = T.meta_var((row * in_width + column) * channels + c)
+            line = T.meta_var(in_width * channels)
+            ends[span(0, width)] = T.if_then_else(row >= 1, load(X, at - line, width), padding)
+            ends[span(width, width)] = T.if_then_else(row + 1 < in_height, load(X, at + line, width), padding)
+            set_four(pixels, zip_bytes([load(ends, 0, width), load(X, at, width), load(ends, width, width), nothing], lanes))
+
+        for group in range((last - first + (width - 1)) // width):
+            c = T.meta_var(T.min(first + group * width, last - width))
             set_four(left, zip_bytes([weights(W, c, 0), weights(W, c, 3), weights(W, c, 6), nothing], lanes))
             set_four(middle, zip_bytes([weights(W, c, 1), weights(W, c, 4), weights(W, c, 7), nothing], lanes))
             set_four(right, zip_bytes([weights(W, c, 2), weights(W, c, 5), weights(W, c, 8), nothing], lanes))
@@ -304,26 +311,18 @@ def depthwise_wide(isa: Isa, stride: int) -> PrimFunc:
             for y in range(end - begin):
                 row = T.meta_var((begin + y) * stride)
 
-                @T.inline
-                def zip_column(column):
-                    at = T.meta_var((row * in_width + column) * channels + c)
-                    line = T.meta_var(in_width * channels)
-                    upper = T.meta_var(T.if_then_else(row >= 1, load(X, at - line, width), padding))
-                    lower = T.meta_var(T.if_then_else(row + 1 < in_height, load(X, at + line, width), padding))
-                    set_four(pixels, zip_bytes([upper, load(X, at, width), lower, nothing], lanes))
-
                 set_four(pixels, zip_bytes([padding, padding, padding, nothing], lanes))
                 set_four(sums, dot_four(start, pixels, left))
                 if stride == 1:
-                    zip_column(T.int64(0))
+                    zip_column(row, T.int64(0), c)
                     set_four(sums, dot_four(sums, pixels, middle))
                     set_four(later, dot_four(start, pixels, left))
                 for i in range(out_width):
                     if stride == 2:
-                        zip_column(i * 2)
+                        zip_column(row, i * 2, c)
                         set_four(sums, dot_four(sums, pixels, middle))
                     if i * stride + 1 < in_width:
-                        zip_column(i * stride + 1)
+                        zip_column(row, i * stride + 1, c)
                     else:
                         set_four(pixels, zip_bytes([padding, padding, padding, nothing], lanes))
                     set_four(done, dot_four(sums, pixels, right))
@@ -367,17 +366,18 @@ def stem(isa: Isa) -> PrimFunc:
         # Columns 1 .. inner have all their pixels and the fourth of each row, too: nine bytes are read as three dwords.
         rows_inside = T.meta_var(T.And(row >= 1, row * 2 + 1 < in_height))
         inner = T.meta_var(T.if_then_else(T.And(rows_inside, in_width >= 11), (in_width - 1) // 2 - 1, T.int64(0)))
+
+        @T.inline
+        def rescale(acc, i, c):
+            scale = T.meta_var((load(M, c, lanes), load(S, c, lanes), lanes))
+            if high != 0:
+                acc[span(i * lanes, lanes)] = requantise_high(load(acc, i * lanes, lanes), *scale)
+            else:
+                acc[span(i * lanes, lanes)] = requantise(load(acc, i * lanes, lanes), *scale)
+
         for v in range(channels // lanes):
             c = T.meta_var(v * lanes)
             base = T.meta_var(c // VRC_LANES * (9 * group_bytes) + c % VRC_LANES * 4)
-
-            @T.inline
-            def scale(acc, i):
-                scaled = T.meta_var((load(acc, i * lanes, lanes), load(M, c, lanes), load(S, c, lanes), lanes))
-                if high != 0:
-                    acc[span(i * lanes, lanes)] = requantise_high(*scaled)
-                else:
-                    acc[span(i * lanes, lanes)] = requantise(*scaled)
 
             for quad in range((inner + 3) // 4):
                 column = T.meta_var(T.min(quad * 4 + 1, inner - 3))
@@ -391,7 +391,7 @@ def stem(isa: Isa) -> PrimFunc:
                         taps = T.meta_var(T.reinterpret(f"int32x{lanes}", load(W, base + t * group_bytes, lanes * 4)))
                         four[span(i * lanes, lanes)] = isa.dot4(load(four, i * lanes, lanes), dword(X, at, lanes), taps)
                 for i in T.unroll(4):
-                    scale(four, i)
+                    rescale(four, i, c)
                 packed[span(0, 4 * lanes)] = in_order(pack_four(isa, four, 0), lanes)
                 for i in T.unroll(4):
                     Y[span((row * out_width + column + i) * channels + c, lanes)] = load(packed, i * lanes, lanes)
@@ -414,11 +414,9 @@ def stem(isa: Isa) -> PrimFunc:
                             acc[span(0, lanes)] = isa.dot4(
                                 load(acc, 0, lanes),
                                 splat(T.shift_left(pixel, T.Cast("int32", j % 4 * 8)), lanes),
-                                T.reinterpret(
-                                    f"int32x{lanes}", load(W, base + (ky * 3 + j // 4) * group_bytes, lanes * 4)
-                                ),
+                                T.reinterpret(f"int32x{lanes}", load(W, base + (ky * 3 + j // 4) * group_bytes, lanes * 4)),
                             )
-                    scale(acc, 0)
+                    rescale(acc, 0, c)
                     Y[span((row * out_width + column) * channels + c, lanes)] = to_u8(load(acc, 0, lanes), lanes)
 
     return function

@@ -12,7 +12,8 @@
       int32_t has_residual, int32_t residual_multiplier, int32_t residual_shift, int32_t high
 #define HVL_DEPTHWISE_WIDE_ARGS                                                                                                       \
   const uint8_t *in, uint8_t *out, const int8_t *weight, const int32_t *bias, const int32_t *multiplier, const int32_t *shift,       \
-      int64_t in_height, int64_t in_width, int64_t out_width, int64_t channels, int32_t zero_point, int64_t begin, int64_t end
+      int64_t in_height, int64_t in_width, int64_t out_width, int64_t channels, int32_t zero_point, int64_t begin, int64_t end,      \
+      int64_t first, int64_t last
 
 extern "C" {
 void HVL_TVM_FUNCTION(vrc_stem)(const uint8_t* in, uint8_t* out, const int8_t* weight, const int32_t* bias, const int32_t* multiplier,
@@ -23,6 +24,8 @@ void HVL_TVM_FUNCTION(vrc_depthwise)(const uint8_t* in, uint8_t* out, const int8
                                      int64_t stride, int32_t zero_point, int64_t row, int32_t high) noexcept;
 void HVL_TVM_FUNCTION(vrc_depthwise_wide)(HVL_DEPTHWISE_WIDE_ARGS) noexcept;
 void HVL_TVM_FUNCTION(vrc_depthwise_wide_two)(HVL_DEPTHWISE_WIDE_ARGS) noexcept;
+void HVL_TVM_FUNCTION(vrc_depthwise_half)(HVL_DEPTHWISE_WIDE_ARGS) noexcept;
+void HVL_TVM_FUNCTION(vrc_depthwise_half_two)(HVL_DEPTHWISE_WIDE_ARGS) noexcept;
 void HVL_TVM_FUNCTION(vrc_pointwise)(HVL_POINTWISE_ARGS) noexcept;
 void HVL_TVM_FUNCTION(vrc_pointwise_one)(HVL_POINTWISE_ARGS) noexcept;
 void HVL_TVM_FUNCTION(vrc_pool)(const uint8_t* in, const uint8_t* weight, uint8_t* out, int64_t pixels, int64_t channels,
@@ -55,11 +58,21 @@ void HVL_VARIANT(vrc_stem)(const VrcStemArgs& a, int32_t begin, int32_t end) noe
 void HVL_VARIANT(vrc_depthwise)(const VrcDepthwiseArgs& a, int32_t begin, int32_t end) noexcept {
   const VrcRequant& r = a.requant;
   const bool high = all_high(r, a.channels);
-  if (high && a.channels >= HVL_TVM_CHANNELS) {
+  constexpr int32_t kWide = HVL_TVM_CHANNELS, kHalf = kWide / 2;
+  if (high && a.channels >= kHalf) {
     const auto wide = a.stride == 1 ? HVL_TVM_FUNCTION(vrc_depthwise_wide) : HVL_TVM_FUNCTION(vrc_depthwise_wide_two);
+    const auto half = a.stride == 1 ? HVL_TVM_FUNCTION(vrc_depthwise_half) : HVL_TVM_FUNCTION(vrc_depthwise_half_two);
+    // What is left over after whole vectors: half ones, where one group of them is enough.
+    const int32_t rest = a.channels % kWide;
+    const int32_t whole = rest <= kHalf || a.channels < kWide ? a.channels - rest : a.channels;
     for (int32_t y = begin; y < end; y += kDepthwiseRows) {
-      wide(a.in, a.out, a.weight, r.bias, r.multiplier, r.shift, a.in_height, a.in_width, a.out_width, a.channels, a.in_zero_point, y,
-           end - y < kDepthwiseRows ? end : y + kDepthwiseRows);
+      const int32_t last = end - y < kDepthwiseRows ? end : y + kDepthwiseRows;
+      const auto run = [&](auto function, int32_t from, int32_t to) {
+        function(a.in, a.out, a.weight, r.bias, r.multiplier, r.shift, a.in_height, a.in_width, a.out_width, a.channels, a.in_zero_point, y,
+                 last, from, to);
+      };
+      if (whole > 0) run(wide, 0, whole);
+      if (whole < a.channels) run(half, whole > 0 ? a.channels - kHalf : 0, a.channels);
     }
     return;
   }
