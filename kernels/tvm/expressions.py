@@ -89,18 +89,21 @@ def in_order(packed: Expr, lanes: int) -> Expr:
     return T.reinterpret(vector("uint8", 4 * lanes), shuffle([dwords], [4 * (i % parts) + i // parts for i in range(lanes)]))
 
 
-def multiply_high(a: Expr, b: Expr, lanes: int) -> Expr:
-    """(a * b) >> 32 of int32 vectors: even lanes by themselves, and odd ones, as processors multiply to 64 bits."""
+def odd_lanes(x: Expr, lanes: int) -> Expr:
+    """The odd lanes of an int32 vector in the even ones."""
     wide = vector("int64", lanes // 2)
+    return T.reinterpret(vector("int32", lanes), T.shift_right(T.reinterpret(wide, x), splat(T.int64(32), lanes // 2)))
+
+
+def multiply_high(a: Expr, b: Expr, b_odd: Expr, lanes: int) -> Expr:
+    """(a * b) >> 32 of int32 vectors: even lanes by themselves, and odd ones, as processors multiply to 64 bits."""
     half = splat(T.int64(32), lanes // 2)
 
-    def even(x: Expr) -> Expr:
-        return T.shift_right(T.shift_left(T.reinterpret(wide, x), half), half)
+    def even_lanes(x: Expr) -> Expr:
+        return T.shift_right(T.shift_left(T.reinterpret(vector("int64", lanes // 2), x), half), half)
 
-    def odd(x: Expr) -> Expr:
-        return T.shift_right(T.reinterpret(wide, x), half)
-
-    products = [T.reinterpret(vector("int32", lanes), f(a) * f(b)) for f in (even, odd)]
+    pairs = ((a, b), (odd_lanes(a, lanes), b_odd))
+    products = [T.reinterpret(vector("int32", lanes), even_lanes(x) * even_lanes(y)) for x, y in pairs]
     # The high halves: of even products from the first vector, of odd ones from the second.
     return shuffle(products, [lanes + i if i % 2 else i + 1 for i in range(lanes)])
 
@@ -114,8 +117,17 @@ def requantise(acc: Expr, multiplier: Expr, shift: Expr, lanes: int) -> Expr:
     return T.Cast(vector("int32", lanes), T.shift_right(T.Cast(wide, acc) * T.Cast(wide, multiplier) + half, r))
 
 
-def requantise_high(acc: Expr, multiplier: Expr, shift: Expr, lanes: int) -> Expr:
-    """The same where shift > 32: rounding then adds nothing below bit 32, so that 32 bits are enough after the product."""
+def prepare_requantise(multiplier: Expr, shift: Expr, lanes: int) -> tuple[Expr, ...]:
+    """What requantise_prepared wants of a channel's multiplier and shift, which must exceed 32."""
     one = splat(T.int32(1), lanes)
     r = shift - splat(T.int32(32), lanes)
-    return T.shift_right(multiply_high(acc, multiplier, lanes) + T.shift_left(one, r - one), r)
+    return multiplier, odd_lanes(multiplier, lanes), T.shift_left(one, r - one), r
+
+
+def requantise_prepared(acc: Expr, multiplier: Expr, odd: Expr, half: Expr, r: Expr, lanes: int) -> Expr:
+    """requantise where shift > 32: rounding then adds nothing below bit 32, so that 32 bits are enough after the product."""
+    return T.shift_right(multiply_high(acc, multiplier, odd, lanes) + half, r)
+
+
+def requantise_high(acc: Expr, multiplier: Expr, shift: Expr, lanes: int) -> Expr:
+    return requantise_prepared(acc, *prepare_requantise(multiplier, shift, lanes), lanes)

@@ -14,8 +14,10 @@ from expressions import (
     load,
     load_i32,
     load_quads,
+    prepare_requantise,
     requantise,
     requantise_high,
+    requantise_prepared,
     shuffle,
     span,
     splat,
@@ -235,20 +237,36 @@ def depthwise_wide(isa: Isa, stride: int) -> PrimFunc:
         rows = [load(buffer, base + i * (9 * VRC_LANES), VRC_LANES) for i in range(parts)]
         return T.reinterpret(vector("uint8", width), shuffle(rows, range(width)))
 
-    def set_four(buffer: Buffer, vectors: Sequence[Expr]) -> None:
-        for j, value in enumerate(vectors):
-            T.buffer_store(buffer, value, [span(j * lanes, lanes)])
-
-    def dot_four(acc: Buffer, pixels: Buffer, taps: Buffer) -> list[Expr]:
-        return [isa.dot4(*(load(b, j * lanes, lanes) for b in (acc, pixels, taps))) for j in range(4)]
-
     def quads(buffer: Buffer, channel: Expr) -> list[Expr]:
         """One value a channel, in the order of zip_bytes."""
         return [load_quads(buffer, channel + 4 * j, VRC_LANES, lanes) for j in range(4)]
 
-    def finish(acc: Buffer, multiplier: Buffer, shift: Buffer) -> Expr:
-        values = [requantise_high(*(load(b, j * lanes, lanes) for b in (acc, multiplier, shift)), lanes) for j in range(4)]
-        return isa.pack_u8(values)
+    def set_table(table: Buffer, at: Expr, W: Buffer, B: Buffer, M: Buffer, S: Buffer, c: Expr) -> None:
+        """Taps of the left, middle and right column, zipped like pixels; what sums start from; prepare_requantise."""
+        nothing = splat(T.uint8(0), width)
+        found = [zip_bytes([*(weights(W, c, 3 * ky + kx) for ky in range(3)), nothing], lanes) for kx in range(3)]
+        found += [quads(B, c)]
+        found += zip(*(prepare_requantise(*scale, lanes) for scale in zip(quads(M, c), quads(S, c), strict=True)), strict=True)
+        for i, value in enumerate(value for vectors in found for value in vectors):
+            T.buffer_store(table, T.reinterpret(vector("uint8", width), value), [span(at + i * width, width)])
+
+    def constants(table: Buffer, at: Expr, place: int) -> list[Expr]:
+        values = [load(table, at + (place * 4 + j) * width, width) for j in range(4)]
+        return [T.reinterpret(vector("int32", lanes), value) for value in values]
+
+    def vectors(buffer: Buffer) -> list[Expr]:
+        return [load(buffer, j * lanes, lanes) for j in range(4)]
+
+    def set_four(buffer: Buffer, values: Sequence[Expr]) -> None:
+        for j, value in enumerate(values):
+            T.buffer_store(buffer, value, [span(j * lanes, lanes)])
+
+    def dot_four(acc: Sequence[Expr], pixels: Buffer, taps: Sequence[Expr]) -> list[Expr]:
+        return [isa.dot4(*of_vector) for of_vector in zip(acc, vectors(pixels), taps, strict=True)]
+
+    def finish(acc: Buffer, table: Buffer, at: Expr) -> Expr:
+        prepared = [constants(table, at, place) for place in range(4, 8)]
+        return isa.pack_u8([requantise_prepared(*of_vector, lanes) for of_vector in zip(vectors(acc), *prepared, strict=True)])
 
     @T.prim_func
     def function(
@@ -267,6 +285,7 @@ def depthwise_wide(isa: Isa, stride: int) -> PrimFunc:
         end: T.int64,
         first: T.int64,
         last: T.int64,
+        table: T.int64,
     ):
         T.func_attr({"tirx.noalias": True})
         X = T.decl_buffer((in_height * in_width * channels,), "uint8", data=x, align=1)
@@ -276,12 +295,9 @@ def depthwise_wide(isa: Isa, stride: int) -> PrimFunc:
         M = T.decl_buffer((channels,), "int32", data=multiplier, align=4)
         S = T.decl_buffer((channels,), "int32", data=shift, align=4)
 
-        left = T.alloc_buffer((width,), "int32", scope="local")  # taps of a column, zipped like its pixels
-        middle = T.alloc_buffer((width,), "int32", scope="local")
-        right = T.alloc_buffer((width,), "int32", scope="local")
-        start = T.alloc_buffer((width,), "int32", scope="local")
-        scale = T.alloc_buffer((width,), "int32", scope="local")
-        places = T.alloc_buffer((width,), "int32", scope="local")
+        # Constants lie in memory of the caller's, `table` bytes from y. For all the compiler knows, each store to y may change them, and
+        # so it reads them where they are. It would keep copies on the stack, and align those to 16 bytes only.
+        C = T.decl_buffer((8 * 4 * width,), "uint8", data=y, align=1)
         ends = T.alloc_buffer((2 * width,), "uint8", scope="local")
         pixels = T.alloc_buffer((width,), "int32", scope="local")
         sums = T.alloc_buffer((width,), "int32", scope="local")
@@ -301,37 +317,32 @@ def depthwise_wide(isa: Isa, stride: int) -> PrimFunc:
 
         for group in range((last - first + (width - 1)) // width):
             c = T.meta_var(T.min(first + group * width, last - width))
-            set_four(left, zip_bytes([weights(W, c, 0), weights(W, c, 3), weights(W, c, 6), nothing], lanes))
-            set_four(middle, zip_bytes([weights(W, c, 1), weights(W, c, 4), weights(W, c, 7), nothing], lanes))
-            set_four(right, zip_bytes([weights(W, c, 2), weights(W, c, 5), weights(W, c, 8), nothing], lanes))
-            set_four(start, quads(B, c))
-            set_four(scale, quads(M, c))
-            set_four(places, quads(S, c))
+            set_table(C, table, W, B, M, S, c)
 
-            for y in range(end - begin):
-                row = T.meta_var((begin + y) * stride)
+            for line in range(end - begin):
+                row = T.meta_var((begin + line) * stride)
 
                 set_four(pixels, zip_bytes([padding, padding, padding, nothing], lanes))
-                set_four(sums, dot_four(start, pixels, left))
+                set_four(sums, dot_four(constants(C, table, 3), pixels, constants(C, table, 0)))
                 if stride == 1:
                     zip_column(row, T.int64(0), c)
-                    set_four(sums, dot_four(sums, pixels, middle))
-                    set_four(later, dot_four(start, pixels, left))
+                    set_four(sums, dot_four(vectors(sums), pixels, constants(C, table, 1)))
+                    set_four(later, dot_four(constants(C, table, 3), pixels, constants(C, table, 0)))
                 for i in range(out_width):
                     if stride == 2:
                         zip_column(row, i * 2, c)
-                        set_four(sums, dot_four(sums, pixels, middle))
+                        set_four(sums, dot_four(vectors(sums), pixels, constants(C, table, 1)))
                     if i * stride + 1 < in_width:
                         zip_column(row, i * stride + 1, c)
                     else:
                         set_four(pixels, zip_bytes([padding, padding, padding, nothing], lanes))
-                    set_four(done, dot_four(sums, pixels, right))
+                    set_four(done, dot_four(vectors(sums), pixels, constants(C, table, 2)))
                     if stride == 1:
-                        set_four(sums, dot_four(later, pixels, middle))
-                        set_four(later, dot_four(start, pixels, left))
+                        set_four(sums, dot_four(vectors(later), pixels, constants(C, table, 1)))
+                        set_four(later, dot_four(constants(C, table, 3), pixels, constants(C, table, 0)))
                     else:
-                        set_four(sums, dot_four(start, pixels, left))
-                    Y[span(((begin + y) * out_width + i) * channels + c, width)] = finish(done, scale, places)
+                        set_four(sums, dot_four(constants(C, table, 3), pixels, constants(C, table, 0)))
+                    Y[span(((begin + line) * out_width + i) * channels + c, width)] = finish(done, C, table)
 
     return function
 

@@ -13,7 +13,7 @@
 #define HVL_DEPTHWISE_WIDE_ARGS                                                                                                       \
   const uint8_t *in, uint8_t *out, const int8_t *weight, const int32_t *bias, const int32_t *multiplier, const int32_t *shift,       \
       int64_t in_height, int64_t in_width, int64_t out_width, int64_t channels, int32_t zero_point, int64_t begin, int64_t end,      \
-      int64_t first, int64_t last
+      int64_t first, int64_t last, int64_t table
 
 extern "C" {
 void HVL_TVM_FUNCTION(vrc_stem)(const uint8_t* in, uint8_t* out, const int8_t* weight, const int32_t* bias, const int32_t* multiplier,
@@ -62,14 +62,16 @@ void HVL_VARIANT(vrc_depthwise)(const VrcDepthwiseArgs& a, int32_t begin, int32_
   if (high && a.channels >= kHalf) {
     const auto wide = a.stride == 1 ? HVL_TVM_FUNCTION(vrc_depthwise_wide) : HVL_TVM_FUNCTION(vrc_depthwise_wide_two);
     const auto half = a.stride == 1 ? HVL_TVM_FUNCTION(vrc_depthwise_half) : HVL_TVM_FUNCTION(vrc_depthwise_half_two);
-    // What is left over after whole vectors: half ones, where one group of them is enough.
+    // Channels left over after whole vectors: half ones, where one group of them is enough.
     const int32_t rest = a.channels % kWide;
     const int32_t whole = rest <= kHalf || a.channels < kWide ? a.channels - rest : a.channels;
+    alignas(64) uint8_t table[8 * 4 * kWide];
+    const auto table_at = int64_t(reinterpret_cast<uintptr_t>(table) - reinterpret_cast<uintptr_t>(a.out));
     for (int32_t y = begin; y < end; y += kDepthwiseRows) {
       const int32_t last = end - y < kDepthwiseRows ? end : y + kDepthwiseRows;
       const auto run = [&](auto function, int32_t from, int32_t to) {
         function(a.in, a.out, a.weight, r.bias, r.multiplier, r.shift, a.in_height, a.in_width, a.out_width, a.channels, a.in_zero_point, y,
-                 last, from, to);
+                 last, from, to, table_at);
       };
       if (whole > 0) run(wide, 0, whole);
       if (whole < a.channels) run(half, whole > 0 ? a.channels - kHalf : 0, a.channels);
