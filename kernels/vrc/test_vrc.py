@@ -49,15 +49,16 @@ def pack(kind: str, layer: Any, in_scale: float, zero_point: int, out_scale: flo
     return _testing.vrc_pack(kind, layer.weight, layer.weight_scale, layer.bias, in_scale, zero_point, out_scale)
 
 
-def extreme_layer(rng: np.random.Generator, outputs: int, inputs: int, k: int, depthwise: bool = False) -> Any:
-    """Weights at the ends of int8, biases and scales over orders of magnitude."""
+def extreme_layer(rng: np.random.Generator, outputs: int, inputs: int, k: int, low: bool, depthwise: bool = False) -> Any:
+    """Weights at the ends of int8, biases and scales over orders of magnitude.
+
+    low: with scales that requantise by a shift of 32 or less, which kernels do in another way than the usual ones.
+    """
     layer = oracle.random_layer(rng, outputs, inputs, k, depthwise=depthwise)
     ends = rng.choice(np.array([-128, 127], np.int8), layer.weight.shape)
     layer.weight = np.where(rng.random(layer.weight.shape) < 0.3, ends, layer.weight)
-    layer.weight_scale = (10.0 ** rng.uniform(-6, -0.5, outputs)).astype(np.float32)
-    layer.bias = (rng.normal(0, 1, outputs) * layer.weight_scale * 10.0 ** rng.uniform(0, 3, outputs)).astype(
-        np.float32
-    )
+    layer.weight_scale = (10.0 ** rng.uniform(-6, -0.5 if low else -1.0, outputs)).astype(np.float32)
+    layer.bias = (rng.normal(0, 1, outputs) * layer.weight_scale * 10.0 ** rng.uniform(0, 3, outputs)).astype(np.float32)
     return layer
 
 
@@ -87,12 +88,13 @@ def check_window(kernel: Any, x: Bytes, stride: int, begin: int, end: int, whole
     w=st.integers(1, 21),
     outputs=st.sampled_from([1, 8, 16, 24, 32]),
     cut=st.integers(0, 10),
+    low=st.booleans(),
     seed=seeds,
 )
-def test_stem(h: int, w: int, outputs: int, cut: int, seed: int) -> None:
+def test_stem(h: int, w: int, outputs: int, cut: int, low: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = rng.choice(np.array([0, 1, 127, 128, 255], np.uint8), (h, w, 3))
-    layer = extreme_layer(rng, outputs, 3, 3)
+    layer = extreme_layer(rng, outputs, 3, 3, low)
     layer.stride = 2
     expected = oracle.run_layer(image.astype(np.int64) - 128, layer, 1 / 128)
     packed = pack("stem", layer, 1 / 128, 128, RELU6)
@@ -110,16 +112,17 @@ def test_stem(h: int, w: int, outputs: int, cut: int, seed: int) -> None:
 @given(
     h=st.integers(1, 19),
     w=st.integers(1, 19),
-    channels=st.sampled_from([1, 16, 24, 48]),
+    channels=st.sampled_from([1, 16, 24, 48, 64, 80, 112, 144]),
     stride=st.sampled_from([1, 2]),
     zero_point=st.sampled_from([0, 128]),
     cut=st.integers(0, 10),
+    low=st.booleans(),
     seed=seeds,
 )
-def test_depthwise(h: int, w: int, channels: int, stride: int, zero_point: int, cut: int, seed: int) -> None:
+def test_depthwise(h: int, w: int, channels: int, stride: int, zero_point: int, cut: int, low: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.choice(np.array([0, 1, 77, 254, 255]), (h, w, channels)) - zero_point
-    layer = extreme_layer(rng, channels, 1, 3, depthwise=True)
+    layer = extreme_layer(rng, channels, 1, 3, low, depthwise=True)
     layer.stride = stride
     expected = oracle.run_layer(x, layer, 0.03)
     packed = pack("depthwise", layer, 0.03, zero_point, RELU6)
@@ -130,9 +133,7 @@ def test_depthwise(h: int, w: int, channels: int, stride: int, zero_point: int, 
         out[split:] = _testing.vrc_depthwise(variant, stored, packed, stride, zero_point, split)[split:]
         np.testing.assert_array_equal(out[..., :channels], expected, err_msg=variant)
         if split > 0:
-            kernel = functools.partial(
-                _testing.vrc_depthwise, variant, layer=packed, stride=stride, in_zero_point=zero_point
-            )
+            kernel = functools.partial(_testing.vrc_depthwise, variant, layer=packed, stride=stride, in_zero_point=zero_point)
             check_window(kernel, stored, stride, seed % split, split, out)
 
 
@@ -140,19 +141,20 @@ def test_depthwise(h: int, w: int, channels: int, stride: int, zero_point: int, 
 @given(
     pixels=st.integers(1, 40),
     inputs=st.integers(1, 70),
-    outputs=st.integers(1, 70),
+    outputs=st.integers(1, 140),
     zero_point=st.sampled_from([0, 128]),
     projection=st.booleans(),
     residual=st.booleans(),
     cut=st.integers(0, 6),
+    low=st.booleans(),
     seed=seeds,
 )
 def test_pointwise(
-    pixels: int, inputs: int, outputs: int, zero_point: int, projection: bool, residual: bool, cut: int, seed: int
+    pixels: int, inputs: int, outputs: int, zero_point: int, projection: bool, residual: bool, cut: int, low: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     x = rng.choice(np.array([0, 1, 77, 254, 255]), (1, pixels, inputs)) - zero_point
-    layer = extreme_layer(rng, outputs, inputs, 1)
+    layer = extreme_layer(rng, outputs, inputs, 1, low)
     out_scale = 0.07 if projection else RELU6
     layer.out_scale = out_scale if projection else None
     residual = residual and projection
@@ -175,9 +177,7 @@ def test_pointwise(
         for filler in (0, 171):
             some, _ = amid(stored[part], filler)
             to, memory = amid(extra[part] if extra is not None else np.zeros_like(out[part]), filler)
-            _testing.vrc_pointwise(
-                variant, some, packed, out_zero_point, None if extra is None else to, added_scale / out_scale, out=to
-            )
+            _testing.vrc_pointwise(variant, some, packed, out_zero_point, None if extra is None else to, added_scale / out_scale, out=to)
             np.testing.assert_array_equal(to, out[part])
             to[...] = filler
             assert (memory == filler).all()
@@ -240,15 +240,11 @@ def run_kernels(variant: str, network: Any, image: Bytes, sizes: tuple[int, int]
         out_scale = layer.out_scale or RELU6
         out_zero = 128 if layer.out_scale else 0
         if layer.depthwise:
-            x = _testing.vrc_depthwise(
-                variant, x, pack("depthwise", layer, scale, zero_point, RELU6), layer.stride, zero_point
-            )
+            x = _testing.vrc_depthwise(variant, x, pack("depthwise", layer, scale, zero_point, RELU6), layer.stride, zero_point)
         else:
             packed = pack("pointwise", layer, scale, zero_point, out_scale)
             extra = block_input.reshape(-1, block_input.shape[-1]) if layer.residual else None
-            y = _testing.vrc_pointwise(
-                variant, x.reshape(-1, x.shape[-1]), packed, out_zero, extra, block_scale / out_scale
-            )
+            y = _testing.vrc_pointwise(variant, x.reshape(-1, x.shape[-1]), packed, out_zero, extra, block_scale / out_scale)
             x = y.reshape(*x.shape[:2], -1)
         scale, zero_point = out_scale, out_zero
         if layer.out_scale:
