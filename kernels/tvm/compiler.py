@@ -32,8 +32,8 @@ KERNELS: dict[str, dict[str, Callable[[Isa], PrimFunc]]] = {
         "vrc_depthwise": vrc.depthwise,
         "vrc_depthwise_wide": lambda isa: vrc.depthwise_wide(isa, 1),
         "vrc_depthwise_wide_two": lambda isa: vrc.depthwise_wide(isa, 2),
-        "vrc_depthwise_half": lambda isa: vrc.depthwise_wide(isa.half, 1),
-        "vrc_depthwise_half_two": lambda isa: vrc.depthwise_wide(isa.half, 2),
+        "vrc_depthwise_half": lambda isa: vrc.depthwise_wide(isa.half or isa, 1),
+        "vrc_depthwise_half_two": lambda isa: vrc.depthwise_wide(isa.half or isa, 2),
     },
     "vrc_pointwise": {
         "vrc_pointwise": lambda isa: vrc.pointwise(isa, isa.pixels, isa.blocks),

@@ -33,7 +33,7 @@ class Isa:
     pack_u8: Callable[[Sequence[Expr]], Expr]
     # acc + x * w, lane by lane, for 0 <= x <= 255 and -128 <= w <= 127.
     multiply_add: Callable[[Expr, Expr, Expr], Expr]
-    half: Isa | None = None  # the same with vectors half as long, for channels that do not fill these
+    half: Isa | None = None  # the same with vectors half as long, for channels that do not fill these; None for vectors of 16 bytes
 
     def tvm_target(self) -> Target:
         target = Target(self.target)
