@@ -36,9 +36,9 @@ class Engine:
     versions: dict[str, str]
 
 
-def prompt(tokens: int) -> NDArray[np.int64]:
-    """(tokens,) random ids, the same for every engine."""
-    return np.random.default_rng(tokens).integers(100, _VOCABULARY, tokens)
+def prompt(tokens: int, number: int = 0) -> NDArray[np.int64]:
+    """(tokens,) random ids, the same for every engine. Runs have numbers of their own: some engines keep the caches of prompts."""
+    return np.random.default_rng((tokens, number)).integers(100, _VOCABULARY, tokens)
 
 
 def measure_llm(engine: Engine) -> dict[str, Any]:
@@ -48,9 +48,11 @@ def measure_llm(engine: Engine) -> dict[str, Any]:
     engine.decode(prompt(8), 4)
     result: dict[str, Any] = {}
     for tokens in DECODES:
-        result[f"decode_{tokens}"] = statistics.median(_NEW_TOKENS / engine.decode(prompt(tokens), _NEW_TOKENS) for _ in range(_RUNS))
+        result[f"decode_{tokens}"] = statistics.median(
+            _NEW_TOKENS / engine.decode(prompt(tokens, run), _NEW_TOKENS) for run in range(_RUNS)
+        )
     for tokens in PREFILLS:
-        result[f"prefill_{tokens}"] = statistics.median(tokens / engine.prefill(prompt(tokens)) for _ in range(_RUNS))
+        result[f"prefill_{tokens}"] = statistics.median(tokens / engine.prefill(prompt(tokens, _RUNS + run)) for run in range(_RUNS))
     return {
         **result, "load_s": engine.load_s, "peak_rss_mib": peak_rss_bytes() / 2**20, "model_bytes": engine.model_bytes,
         "versions": engine.versions, "others": watch.share(),
