@@ -12,7 +12,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 _AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 _AVX512VNNI = [*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]
-FLAGS = {"avx2.cc": _AVX2, "avx512vnni.cc": _AVX512VNNI, "amxint8.cc": [*_AVX512VNNI, "-mamx-tile", "-mamx-int8"]}
+FLAGS = {
+    "avx2.cc": _AVX2,
+    "avxvnni.cc": [*_AVX2, "-mavxvnni"],
+    "avx512vnni.cc": _AVX512VNNI,
+    "amxint8.cc": [*_AVX512VNNI, "-mamx-tile", "-mamx-int8"],
+}
 
 
 @pytest.mark.parametrize("name", FLAGS)

@@ -68,6 +68,7 @@ const std::vector<std::string>& cpu_features() {
       if (tiles && (d >> 25 & 1)) found.emplace_back("amx-int8");
       if (tiles && (d >> 22 & 1)) found.emplace_back("amx-bf16");
     }
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1)) found.emplace_back("avx-vnni");
 #endif
     return found;
   }();
@@ -80,6 +81,7 @@ const std::vector<Isa>& available_isas() {
 #if defined(__x86_64__)
     if (has("avx2") && has("fma") && has("f16c")) {
       found.push_back(Isa::kAvx2);
+      if (has("avx-vnni")) found.push_back(Isa::kAvxVnni);
       if (has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl") && has("avx512vnni")) {
         found.push_back(Isa::kAvx512Vnni);
         if (has("amx-int8")) found.push_back(Isa::kAmxInt8);

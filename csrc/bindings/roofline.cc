@@ -76,6 +76,8 @@ HVL_LOOP(fma_ymm, "avx2,fma", 32, "x", "vfmadd231ps %3, %2, %0")
 // The least that a dot product takes: multiply pairs, add them up.
 HVL_LOOP(bytes_ymm, "avx2", 32, "x", "vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0")
 HVL_LOOP(words_ymm, "avx2", 32, "x", "vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0")
+HVL_LOOP(bytes_ymm_vnni, "avx2,avxvnni", 32, "x", "%{vex%} vpdpbusd %3, %2, %0")
+HVL_LOOP(words_ymm_vnni, "avx2,avxvnni", 32, "x", "%{vex%} vpdpwssd %3, %2, %0")
 #elif defined(__aarch64__)
 HVL_LOOP(fma_neon, "+simd", 16, "w", "fmla %0.4s, %2.4s, %3.4s")
 HVL_LOOP(words_neon, "+simd", 16, "w", "smlal %0.4s, %2.4h, %3.4h")
@@ -117,6 +119,9 @@ const Kind kKinds[] = {
     {"avx2", "f32", "fma", "vfmadd231ps ymm", 16, fma_ymm},
     {"avx2", "int8", "avx2", "vpmaddubsw, vpaddw ymm", 64, bytes_ymm},
     {"avx2", "int16", "avx2", "vpmaddwd, vpaddd ymm", 32, words_ymm},
+    {"avxvnni", "f32", "fma", "vfmadd231ps ymm", 16, fma_ymm},
+    {"avxvnni", "int8", "avx-vnni", "vpdpbusd ymm", 64, bytes_ymm_vnni},
+    {"avxvnni", "int16", "avx-vnni", "vpdpwssd ymm", 32, words_ymm_vnni},
 #elif defined(__aarch64__)
     {"neondot", "f32", nullptr, "fmla 4s", 8, fma_neon},
     {"neondot", "int8", "asimddp", "sdot", 32, bytes_dot},

@@ -206,6 +206,8 @@ HVL_VEC Ints dot_bytes(Ints sum, Ints a, Ints b) {
 
 }  // namespace hvl::vec16_avx2
 
+#ifndef HVL_VEC16_BASE  // of another header, which names its own
 namespace hvl {
 namespace vec = vec16_avx2;
 }
+#endif
