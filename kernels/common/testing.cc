@@ -26,6 +26,11 @@ FloatArray math(const std::string& variant, const std::string& function, const F
   const MathArgs args = {x.data(), out.mutable_data(), function_of(function)};
   const auto run = [&](auto* kernel) { kernel(args, 0, static_cast<std::int32_t>(x.size())); };
   const Isa wanted = isa_from_name(variant);
+  // A partial set has the base's.
+#define HVL_BASE(id, isa, base) \
+  if (wanted == Isa::id) return math(#base, function, x);
+  HVL_PARTIAL_ISAS(HVL_BASE)
+#undef HVL_BASE
 #define HVL_MATH(id, isa) \
   if (wanted == Isa::id) run(&math_##isa);
   HVL_FULL_ISAS(HVL_MATH)

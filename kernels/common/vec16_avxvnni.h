@@ -9,6 +9,7 @@ namespace hvl::vec16_avxvnni {
 // What is declared here hides what is only used from there.
 using namespace vec16_avx2;
 
+inline constexpr int kRows = 6;  // fill twelve registers: byte dots need none between
 inline constexpr bool kByteDots = true;
 
 HVL_VEC Ints dot_words(Ints sum, Ints a, Ints b) {

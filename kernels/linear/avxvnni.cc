@@ -5,12 +5,11 @@
 namespace hvl {
 namespace {
 
-template <int kXPlanes>
+template <int kXPlanes, int kRegisters, int kStreams>
 struct AvxVnni : Simd256 {
   static constexpr int kPlanes = kXPlanes;
   static constexpr bool kOffset = true, kBothNibbles = false;
-  static constexpr int kVectors = 2, kRows = 16;
-  static constexpr int kMaxStreams = 6;  // x 2 registers of rows = 12 accumulators; two of weights, x and a constant take the others
+  static constexpr int kVectors = kRegisters, kRows = 8 * kRegisters, kMaxStreams = kStreams;
 
   HVL_INLINE static Int load(const uint8_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
   HVL_INLINE static Int broadcast(const uint8_t* p, int64_t) { return broadcast4(p); }
@@ -18,8 +17,18 @@ struct AvxVnni : Simd256 {
   HVL_INLINE static Int row_sums(const Int* sums, int v) { return sums[v]; }
 };
 
+// x 2 registers of rows = 12 accumulators; two of weights, x and a constant take the others.
+template <int kXPlanes>
+using Many = AvxVnni<kXPlanes, 2, 6>;
+// One token: all rows of a block at once, so that more sums are under way than one token has with half of them.
+template <int kXPlanes>
+using One = AvxVnni<kXPlanes, 4, kXPlanes>;
+
 }  // namespace
 
-void linear_avxvnni(const LinearArgs& args, int32_t begin, int32_t end) noexcept { run_linear<AvxVnni, AvxVnni>(args, begin, end); }
+void linear_avxvnni(const LinearArgs& args, int32_t begin, int32_t end) noexcept {
+  if (args.x.rows == 1) return run_linear<One, One>(args, begin, end);
+  run_linear<Many, Many>(args, begin, end);
+}
 
 }  // namespace hvl
