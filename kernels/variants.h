@@ -7,13 +7,13 @@ namespace hvl {
 // (HVL_KERNELS_name of registry.h), the others being the base's.
 #if defined(__x86_64__)
 #define HVL_FULL_ISAS(X) X(kReference, reference) X(kAvx2, avx2) X(kAvx512Vnni, avx512vnni)
-#define HVL_PARTIAL_ISAS(X) X(kAvxVnni, avxvnni, avx2) X(kAmxInt8, amxint8, avx512vnni)
+#define HVL_PARTIAL_ISAS(X) X(kPortable, portable, reference) X(kAvxVnni, avxvnni, avx2) X(kAmxInt8, amxint8, avx512vnni)
 #define HVL_ISAS(X) \
-  X(kReference, reference) X(kAvx2, avx2) X(kAvxVnni, avxvnni) X(kAvx512Vnni, avx512vnni) X(kAmxInt8, amxint8)
+  X(kReference, reference) X(kPortable, portable) X(kAvx2, avx2) X(kAvxVnni, avxvnni) X(kAvx512Vnni, avx512vnni) X(kAmxInt8, amxint8)
 #else
 #define HVL_FULL_ISAS(X) X(kReference, reference)
-#define HVL_PARTIAL_ISAS(X)
-#define HVL_ISAS(X) X(kReference, reference)
+#define HVL_PARTIAL_ISAS(X) X(kPortable, portable, reference)
+#define HVL_ISAS(X) X(kReference, reference) X(kPortable, portable)
 #endif
 
 #define HVL_ID(id, name) id,

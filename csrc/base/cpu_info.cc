@@ -77,7 +77,7 @@ const std::vector<std::string>& cpu_features() {
 
 const std::vector<Isa>& available_isas() {
   static const std::vector<Isa> isas = [] {
-    std::vector<Isa> found = {Isa::kReference};
+    std::vector<Isa> found = {Isa::kReference, Isa::kPortable};
 #if defined(__x86_64__)
     if (has("avx2") && has("fma") && has("f16c")) {
       found.push_back(Isa::kAvx2);

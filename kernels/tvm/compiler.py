@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import dots
 import image
 import tvm
 import vrc
@@ -40,6 +41,16 @@ KERNELS: dict[str, dict[str, Callable[[Isa], PrimFunc]]] = {
         "vrc_pointwise_one": lambda isa: vrc.pointwise(isa, 1, 4),
     },
     "vrc_pool": {"vrc_pool": vrc.pool},
+}
+
+DOTS: dict[str, dict[str, Callable[[Isa], PrimFunc]]] = {
+    "linear": {
+        "widen_nibbles": lambda _isa: dots.widen_nibbles(),
+        "widen_bytes": lambda _isa: dots.widen_bytes(),
+        "widen_x8": lambda _isa: dots.widen_x(1),
+        "widen_x16": lambda _isa: dots.widen_x(2),
+        "linear_dots": lambda _isa: dots.linear_dots(),
+    },
 }
 
 # TVM's default lowering without MakePackedAPI: callers are C++ of ours, which needs no argument checks and no runtime.
@@ -86,7 +97,7 @@ def compile_all(out_dir: Path, objcopy: str, names: list[str]) -> list[Path]:
     """Writes KERNEL_ISA.o for every kernel and every instruction set named; returns their paths."""
     paths = []
     for isa in (ISAS[name] for name in names):
-        for kernel, factories in KERNELS.items():
+        for kernel, factories in {**KERNELS, **(DOTS if isa.dots else {})}.items():
             path = out_dir / f"{kernel}_{isa.name}.o"
             functions = {f"hvl_tvm_{name}_{isa.name}": factory(isa) for name, factory in factories.items()}
             compile_object(functions, isa, path)

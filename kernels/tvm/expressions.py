@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tvm import DataType
 from tvm.script import tirx as T
 from tvm.tirx import Buffer, Expr
 
@@ -30,7 +31,15 @@ def load_i32(buffer: Buffer, index: Expr, lanes: int) -> Expr:
 
 def dword(buffer: Buffer, index: Expr, lanes: int) -> Expr:
     """Four bytes at `index`, in every lane."""
-    return splat(T.reinterpret("int32", load(buffer, index, 4)), lanes)
+    return splat(T.reinterpret("int32", load(buffer, index, 32 // DataType(str(buffer.dtype)).bits)), lanes)
+
+
+def pairs_dot(a: Expr, b: Expr, lanes: int) -> Expr:
+    """The sum of the two products of int16 in every lane; LLVM knows the instructions of its targets for these shuffles."""
+    wide, words = vector("int32", 2 * lanes), vector("int16", 2 * lanes)
+    product = T.Cast(wide, T.reinterpret(words, a)) * T.Cast(wide, T.reinterpret(words, b))
+    even, odd = (T.Shuffle([product], [T.int32(2 * i + part) for i in range(lanes)]) for part in (0, 1))
+    return even + odd
 
 
 def to_u8(value: Expr, lanes: int) -> Expr:

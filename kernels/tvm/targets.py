@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from expressions import pairs_dot, shuffle, to_u8
 from tvm.script import tirx as T
 from tvm.target import Target
 from tvm.tirx import Expr
@@ -34,6 +35,7 @@ class Isa:
     # acc + x * w, lane by lane, for 0 <= x <= 255 and -128 <= w <= 127.
     multiply_add: Callable[[Expr, Expr, Expr], Expr]
     half: Isa | None = None  # the same with vectors half as long, for channels that do not fill these; None for vectors of 16 bytes
+    dots: bool = False  # whether linear and attention have no hand-written variant: dots.py's
 
     def tvm_target(self) -> Target:
         target = Target(self.target)
@@ -117,9 +119,24 @@ def _avx512(lanes: int, pack: str, half: Isa | None = None) -> Isa:
     return Isa("avx512vnni", {**_X86, "mattr": _AVX512}, lanes, 4, 4, dot4, dot2, _pack_u8(pack, lanes), dot4, half)
 
 
+def _portable() -> Isa:
+    """What every LLVM target has, in plain expressions: the choice where nothing is hand-written."""
+    lanes = 4
+
+    def pairs(x: Expr, w: Expr) -> Expr:
+        return pairs_dot(x, w, lanes)
+
+    def pack(vectors: Sequence[Expr]) -> Expr:
+        return to_u8(shuffle(vectors, range(4 * lanes)), 4 * lanes)
+
+    dot2, dot4 = _pairs_dot2(pairs), _pairs_dot4(pairs, lanes)
+    return Isa("portable", _X86, lanes, 2, 1, dot4, dot2, pack, dot2, dots=True)
+
+
 ISAS = {
     isa.name: isa
     for isa in (
+        _portable(),
         _avx2(8, _PAIRS8, "llvm.x86.avx2.{}", _avx2(4, _PAIRS4, "llvm.x86.sse2.{}.128")),
         _avx512(16, "llvm.x86.avx512.{}.512", _avx512(8, "llvm.x86.avx2.{}")),
     )

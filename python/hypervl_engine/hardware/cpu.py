@@ -46,7 +46,7 @@ _DEFAULT_RATES = {
     "copy": (3.7, 3.6, 1),
 }
 _ISAS = ("avx512vnni", "avx2", "reference")
-_LIKE = {"avxvnni": "avx2", "amxint8": "avx512vnni"}  # sets without figures of their own: whose stand in
+_LIKE = {"portable": "reference", "avxvnni": "avx2", "amxint8": "avx512vnni"}  # sets without figures of their own: whose stand in
 
 
 def default_cpu_spec(threads: int) -> HardwareSpec:
