@@ -47,7 +47,7 @@ function(hvl_add_tvm_kernels target)
       list(APPEND objects ${object_dir}/${kernel}_${isa}.o)
     endforeach()
   endforeach()
-  list(APPEND objects ${object_dir}/linear_portable.o)
+  list(APPEND objects ${object_dir}/linear_portable.o ${object_dir}/attention_portable.o)
   file(GLOB schedules CONFIGURE_DEPENDS ${source_dir}/*.py)
   add_custom_command(
     OUTPUT ${objects}

@@ -48,7 +48,7 @@
   X(isa, vrc_pool, VrcPoolArgs)
 
 // Those of instruction sets that have only some.
-#define HVL_KERNELS_portable(X, isa) X(isa, linear, LinearArgs)
+#define HVL_KERNELS_portable(X, isa) X(isa, linear, LinearArgs) X(isa, attention, AttentionArgs)
 #define HVL_KERNELS_avxvnni(X, isa) X(isa, linear, LinearArgs) X(isa, attention, AttentionArgs)
 #define HVL_KERNELS_amxint8(X, isa) X(isa, linear, LinearArgs)
 

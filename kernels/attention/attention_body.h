@@ -74,6 +74,9 @@ struct KvSide {
 
 HVL_VEC int32_t at_most(int32_t a, int32_t b) { return a < b ? a : b; }
 
+#ifdef HVL_ATTENTION_BLOCKS
+#include HVL_ATTENTION_BLOCKS  // has qk_block and pv_block of its own
+#else
 // acc[r][w] += dots of the vectors x[w] and the values at a + r * stride. kAUnsigned: of byte dots, a (p) is the unsigned side; else x (K + 128).
 template <Dots kDots, bool kAUnsigned, int R, int W>
 HVL_VEC void add_dots(const uint8_t* a, int64_t stride, const Ints (&x)[W], Ints (&acc)[R][W]) {
@@ -162,6 +165,8 @@ HVL_UNROLL
     }
   }
 }
+
+#endif  // HVL_ATTENTION_BLOCKS
 
 // Rows first .. first + R - 1 over `blocks` key blocks from `base` (in the chunk) on, the widest register blocks first.
 template <Dots kDots, int R, int W>

@@ -51,6 +51,12 @@ DOTS: dict[str, dict[str, Callable[[Isa], PrimFunc]]] = {
         "widen_x16": lambda _isa: dots.widen_x(2),
         "linear_dots": lambda _isa: dots.linear_dots(),
     },
+    "attention": {
+        f"{name}_{form}_{rows}": lambda _isa, make=make, form=form, rows=rows: make(form == "wide", rows)
+        for name, make in (("qk", dots.qk), ("pv", dots.pv))
+        for form in ("words", "wide")
+        for rows in (1, 2)
+    },
 }
 
 # TVM's default lowering without MakePackedAPI: callers are C++ of ours, which needs no argument checks and no runtime.

@@ -115,3 +115,88 @@ def linear_dots() -> PrimFunc:
                 Y[span(t * ROWS + v * LANES, LANES)] = load(acc, v * LANES, LANES)
 
     return function
+
+
+@T.macro
+def _add_step(wide: bool, rows: int, acc, A, a_stride, a, B, b):
+    """Dots of one vector of bytes or words for each row: values at `a` (+ row * a_stride) and the 64 bytes at `b` (in int16)."""
+    for v in T.unroll(4):
+        words = T.meta_var(load(B, b + v * 8, 8))
+        for r in T.unroll(rows):
+            at = T.meta_var(r * 16 + v * LANES)
+            x = T.meta_var(dword(A, a + r * a_stride, LANES))
+            if wide:
+                y = T.meta_var(dword(A, a + r * a_stride + 2, LANES))
+                acc[span(at, LANES)] = (
+                    load(acc, at, LANES) + pairs_dot(x, _even_bytes(words), LANES) + pairs_dot(y, _odd_bytes(words), LANES)
+                )
+            else:
+                acc[span(at, LANES)] = load(acc, at, LANES) + pairs_dot(x, words, LANES)
+
+
+def qk(wide: bool, rows: int) -> PrimFunc:
+    """scores (rows, KEYS) = the dots of q and a block of keys over `steps` vectors, added to what is there if not the first; strides in values."""
+    step_values = 4 if wide else 2
+
+    @T.prim_func
+    def function(
+        q: T.handle("int16"),
+        k: T.handle("int16"),
+        scores: T.handle("float32"),
+        q_stride: T.int64,
+        scores_stride: T.int64,
+        steps: T.int64,
+        first: T.int32,
+    ):
+        T.func_attr({"tirx.noalias": True})
+        Q = T.decl_buffer((rows * q_stride,), "int16", data=q, align=4)
+        K = T.decl_buffer((steps * 32,), "int16", data=k, align=16)
+        S = T.decl_buffer((rows * scores_stride,), "float32", data=scores, align=16)
+        acc = T.alloc_buffer((rows * 16,), "int32", scope="local")
+        for v in T.unroll(rows * 4):
+            acc[span(v * LANES, LANES)] = splat(T.int32(0), LANES)
+        for s in range(steps):
+            _add_step(wide, rows, acc, Q, q_stride, s * step_values, K, s * 32)
+        for r in T.unroll(rows):
+            for v in T.unroll(4):
+                at = T.meta_var(r * scores_stride + v * LANES)
+                dot = T.meta_var(T.Cast(f"float32x{LANES}", load(acc, r * 16 + v * LANES, LANES)))
+                if first != 0:
+                    S[span(at, LANES)] = dot
+                else:
+                    S[span(at, LANES)] = load(S, at, LANES) + dot
+
+    return function
+
+
+def pv(wide: bool, rows: int) -> PrimFunc:
+    """dots (rows, 16) of the weights of `blocks` blocks of keys and sixteen values of d; `step`: bytes between the vectors of a block."""
+    step_values = 4 if wide else 2
+    steps = KEYS // step_values
+
+    @T.prim_func
+    def function(
+        p: T.handle("int16"),
+        v: T.handle("int16"),
+        out: T.handle("int32"),
+        p_stride: T.int64,
+        block_bytes: T.int64,
+        step: T.int64,
+        blocks: T.int64,
+    ):
+        T.func_attr({"tirx.noalias": True})
+        P = T.decl_buffer((rows * p_stride,), "int16", data=p, align=4)
+        V = T.decl_buffer((blocks * block_bytes // 2,), "int16", data=v, align=16)
+        Y = T.decl_buffer((rows * 16,), "int32", data=out, align=16)
+        acc = T.alloc_buffer((rows * 16,), "int32", scope="local")
+        for i in T.unroll(rows * 4):
+            acc[span(i * LANES, LANES)] = splat(T.int32(0), LANES)
+        for b in range(blocks):
+            for s in range(steps):
+                _add_step(
+                    wide, rows, acc, P, p_stride, b * KEYS + s * step_values, V, b * (block_bytes // 2) + s * (step // 2)
+                )
+        for i in T.unroll(rows * 4):
+            Y[span(i * LANES, LANES)] = load(acc, i * LANES, LANES)
+
+    return function
