@@ -42,23 +42,40 @@ __attribute__((noinline, cold)) static Float4 fma_with_care(Float4 a, Float4 b, 
   return to_floats(low, high);
 }
 
-__attribute__((always_inline)) static inline Float4 fma4(Float4 a, Float4 b, Float4 c) {
+struct Float16 {
+  Float4 a, b, c, d;
+};
+
 #ifdef __FP_FAST_FMAF
-  Float4 out;
-  for (int i = 0; i < 4; ++i) out[i] = __builtin_fmaf(a[i], b[i], c[i]);
-  return out;
+__attribute__((always_inline)) static inline Float4 fma4(Float4 a, Float4 b, Float4 c) {
+  for (int i = 0; i < 4; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+}
+
+__attribute__((always_inline)) static inline Float16 fma16(Float16 x, Float16 y, Float16 z) {
+  return {fma4(x.a, y.a, z.a), fma4(x.b, y.b, z.b), fma4(x.c, y.c, z.c), fma4(x.d, y.d, z.d)};
+}
 #else
+// Sets bits of `doubtful` where the sum may be wrong.
+__attribute__((always_inline)) static inline Float4 fma_or_doubt(Float4 a, Float4 b, Float4 c, Int4& doubtful) {
   const Double2 low = low_doubles(a) * low_doubles(b) + low_doubles(c), high = high_doubles(a) * high_doubles(b) + high_doubles(c);
   const Float4 sum = to_floats(low, high);
   // The 29 bits of a double that a float lacks are 1000.. half way: the lower words of both, and whether a float is below the normal ones.
   const Int4 words = __builtin_shufflevector((Int4)low, (Int4)high, 0, 2, 4, 6);
-  const Int4 half_way = (words & 0x1fffffff) == 0x10000000;
-  const Int4 small = ((Int4)sum & 0x7fffffff) <= 0x00800000;
-  const Long2 doubtful = (Long2)(half_way | small);
-  if (__builtin_expect((doubtful[0] | doubtful[1]) != 0, 0)) return fma_with_care(a, b, c);
+  const Int4 half_way = (words << 3) == INT32_MIN, small = ((Int4)sum & 0x7fffffff) <= 0x00800000;
+  doubtful |= half_way | small;
   return sum;
-#endif
 }
+
+__attribute__((always_inline)) static inline Float16 fma16(Float16 x, Float16 y, Float16 z) {
+  Int4 doubtful = {};
+  const Float16 sum = {fma_or_doubt(x.a, y.a, z.a, doubtful), fma_or_doubt(x.b, y.b, z.b, doubtful), fma_or_doubt(x.c, y.c, z.c, doubtful),
+                       fma_or_doubt(x.d, y.d, z.d, doubtful)};
+  const Long2 any = (Long2)doubtful;
+  if (__builtin_expect((any[0] | any[1]) == 0, 1)) return sum;
+  return {fma_with_care(x.a, y.a, z.a), fma_with_care(x.b, y.b, z.b), fma_with_care(x.c, y.c, z.c), fma_with_care(x.d, y.d, z.d)};
+}
+#endif
 
 }  // namespace
 }  // namespace hvl

@@ -12,9 +12,7 @@ namespace hvl::vec16_portable {
 
 typedef int16_t Short8 __attribute__((vector_size(16)));
 
-struct Vec16 {
-  Float4 a, b, c, d;  // lanes 0..3, 4..7, 8..11, 12..15
-};
+using Vec16 = Float16;  // lanes 0..3, 4..7, 8..11, 12..15
 struct Ints {
   Int4 a, b, c, d;
 };
@@ -53,9 +51,7 @@ HVL_VEC Vec16 add(Vec16 x, Vec16 y) { return {x.a + y.a, x.b + y.b, x.c + y.c, x
 HVL_VEC Vec16 sub(Vec16 x, Vec16 y) { return {x.a - y.a, x.b - y.b, x.c - y.c, x.d - y.d}; }
 HVL_VEC Vec16 mul(Vec16 x, Vec16 y) { return {x.a * y.a, x.b * y.b, x.c * y.c, x.d * y.d}; }
 HVL_VEC Vec16 div(Vec16 x, Vec16 y) { return {x.a / y.a, x.b / y.b, x.c / y.c, x.d / y.d}; }
-HVL_VEC Vec16 fma(Vec16 x, Vec16 y, Vec16 z) {
-  return {fma4(x.a, y.a, z.a), fma4(x.b, y.b, z.b), fma4(x.c, y.c, z.c), fma4(x.d, y.d, z.d)};
-}
+HVL_VEC Vec16 fma(Vec16 x, Vec16 y, Vec16 z) { return fma16(x, y, z); }
 
 HVL_VEC Float4 max(Float4 x, Float4 y) { return x > y ? x : y; }
 HVL_VEC Float4 min(Float4 x, Float4 y) { return x < y ? x : y; }

@@ -15,7 +15,7 @@ void linear_portable(const LinearArgs& args, int32_t begin, int32_t end) noexcep
 
 #include <string.h>
 
-#include "kernels/common/fma_portable.h"
+#include "kernels/common/vec16_portable.h"
 #include "kernels/linear/f16.h"
 
 extern "C" {
@@ -62,14 +62,9 @@ void widen_weights(const LinearWeight& weight, const uint8_t* group, Tile& tile)
 }
 
 inline void add_dots(const int32_t* dots, const float* scales, float scale_x, float* acc) {
-  for (int32_t r = 0; r < kLinearRowBlock; r += 4) {
-    Int4 dot;
-    Float4 scale, sum;
-    memcpy(&dot, dots + r, sizeof dot);
-    memcpy(&scale, scales + r, sizeof scale);
-    memcpy(&sum, acc + r, sizeof sum);
-    sum = fma4(__builtin_convertvector(dot, Float4), scale * scale_x, sum);
-    memcpy(acc + r, &sum, sizeof sum);
+  for (int32_t r = 0; r < kLinearRowBlock; r += 16) {
+    const vec::Vec16 scale = vec::mul(vec::load(scales + r), vec::set1(scale_x));
+    vec::store(acc + r, vec::fma(vec::to_float(vec::ints_load(dots + r)), scale, vec::load(acc + r)));
   }
 }
 
