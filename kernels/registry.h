@@ -48,7 +48,16 @@
   X(isa, vrc_pool, VrcPoolArgs)
 
 // Those of instruction sets that have only some.
-#define HVL_KERNELS_portable(X, isa) X(isa, linear, LinearArgs) X(isa, attention, AttentionArgs)
+#define HVL_KERNELS_portable(X, isa)      \
+  X(isa, linear, LinearArgs)              \
+  X(isa, attention, AttentionArgs)        \
+  X(isa, resize_horizontal, ResizeArgs)   \
+  X(isa, resize_vertical, ResizeArgs)     \
+  X(isa, patchify, PatchifyArgs)          \
+  X(isa, vrc_stem, VrcStemArgs)           \
+  X(isa, vrc_depthwise, VrcDepthwiseArgs) \
+  X(isa, vrc_pointwise, VrcPointwiseArgs) \
+  X(isa, vrc_pool, VrcPoolArgs)
 #define HVL_KERNELS_avxvnni(X, isa) X(isa, linear, LinearArgs) X(isa, attention, AttentionArgs)
 #define HVL_KERNELS_amxint8(X, isa) X(isa, linear, LinearArgs)
 
