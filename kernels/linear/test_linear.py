@@ -234,6 +234,29 @@ def test_a_block_of_outputs_for_a_block_of_tokens(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("before", "scale", "expected"),
+    [
+        # (2^23 + 1) * scale is 2^-24 but for 2^-70: in float64 the sum with `before` lies half way between two floats, and the even one is
+        # not always right.
+        (1 + 2.0**-23, (1 - 2.0**-23) * 2.0**-47, 1 + 2.0**-23),
+        (1 + 2.0**-23, (1 + 2.0**-23) * 2.0**-47, 1 + 2.0**-22),
+        (-1 - 2.0**-23, -(1 - 2.0**-23) * 2.0**-47, -1 - 2.0**-23),
+        (-1, -(1 + 2.0**-23) * 2.0**-47, -1 - 2.0**-23),
+    ],
+)
+def test_products_and_sums_are_rounded_once(variant: str, before: float, scale: float, expected: float) -> None:
+    q_x, q_w = np.zeros((1, 256), np.int64), np.zeros((3, 256), np.int8)
+    q_x[0, 0], q_w[:, 0] = 1, 1
+    q_x[0, 128:132], q_w[:, 128:132] = (32767, 32767, 518, 5), (127, 127, 127, 1)
+    scale_w = np.array([[before, scale]] * 3, np.float32)
+    case = Case(q_x, np.ones((1, 2), np.float32), q_w, scale_w, 16, 8, 128, 32)
+    assert int(q_x[0, 128:] @ q_w[0, 128:].astype(np.int64)) == 2**23 + 1
+    assert (scale_w[0] == [before, scale]).all()
+    assert (case.run(variant) == np.float32(expected)).all()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_no_tokens_and_empty_range_write_nothing(variant: str) -> None:
     case = make_case(np.random.default_rng(3), 2, 33, 64, 16, 4, 32, 16)
     q, scales, sums = case.planes()

@@ -36,7 +36,7 @@ def widen_nibbles() -> PrimFunc:
     def function(w: T.handle("uint8"), offset: T.handle("int16"), out: T.handle("int16"), vectors: T.int64):
         T.func_attr({"tirx.noalias": True})
         W = T.decl_buffer((vectors * ROWS * 4,), "uint8", data=w, align=16)
-        O = T.decl_buffer((ROWS * 2,), "int16", data=offset, align=16)
+        Z = T.decl_buffer((ROWS * 2,), "int16", data=offset, align=16)
         Y = T.decl_buffer((vectors * ROWS * 8,), "int16", data=out, align=16)
         for j in range(vectors):
             for v in T.unroll(ROWS // LANES):
@@ -48,7 +48,7 @@ def widen_nibbles() -> PrimFunc:
                             T.Broadcast(T.uint16(15), 8),
                         )
                     )
-                    Y[span((j * 4 + i) * ROWS * 2 + v * 8, 8)] = T.reinterpret("int16x8", nibbles) - load(O, v * 8, 8)
+                    Y[span((j * 4 + i) * ROWS * 2 + v * 8, 8)] = T.reinterpret("int16x8", nibbles) - load(Z, v * 8, 8)
 
     return function
 
@@ -60,13 +60,13 @@ def widen_bytes() -> PrimFunc:
     def function(w: T.handle("uint8"), offset: T.handle("int16"), out: T.handle("int16"), vectors: T.int64):
         T.func_attr({"tirx.noalias": True})
         W = T.decl_buffer((vectors * ROWS * 4,), "uint8", data=w, align=16)
-        O = T.decl_buffer((ROWS * 2,), "int16", data=offset, align=16)
+        Z = T.decl_buffer((ROWS * 2,), "int16", data=offset, align=16)
         Y = T.decl_buffer((vectors * ROWS * 4,), "int16", data=out, align=16)
         for j in range(vectors):
             for v in T.unroll(ROWS // LANES):
                 words = T.meta_var(T.reinterpret("int16x8", load(W, j * ROWS * 4 + v * 16, 16)))
-                Y[span(j * 2 * ROWS * 2 + v * 8, 8)] = _even_bytes(words) - load(O, v * 8, 8)
-                Y[span((j * 2 + 1) * ROWS * 2 + v * 8, 8)] = _odd_bytes(words) - load(O, v * 8, 8)
+                Y[span(j * 2 * ROWS * 2 + v * 8, 8)] = _even_bytes(words) - load(Z, v * 8, 8)
+                Y[span((j * 2 + 1) * ROWS * 2 + v * 8, 8)] = _odd_bytes(words) - load(Z, v * 8, 8)
 
     return function
 
@@ -135,7 +135,10 @@ def _add_step(wide: bool, rows: int, acc, A, a_stride, a, B, b):
 
 
 def qk(wide: bool, rows: int) -> PrimFunc:
-    """scores (rows, KEYS) = the dots of q and a block of keys over `steps` vectors, added to what is there if not the first; strides in values."""
+    """scores (rows, KEYS) = the dots of q and a block of keys over `steps` vectors, added to what is there if not the first.
+
+    Strides are in values.
+    """
     step_values = 4 if wide else 2
 
     @T.prim_func
