@@ -10,6 +10,10 @@ namespace hvl {
 #define HVL_PARTIAL_ISAS(X) X(kPortable, portable, reference) X(kAvxVnni, avxvnni, avx2) X(kAmxInt8, amxint8, avx512vnni)
 #define HVL_ISAS(X) \
   X(kReference, reference) X(kPortable, portable) X(kAvx2, avx2) X(kAvxVnni, avxvnni) X(kAvx512Vnni, avx512vnni) X(kAmxInt8, amxint8)
+#elif defined(__aarch64__)
+#define HVL_FULL_ISAS(X) X(kReference, reference) X(kNeonDot, neondot)
+#define HVL_PARTIAL_ISAS(X) X(kI8mm, i8mm, neondot)
+#define HVL_ISAS(X) X(kReference, reference) X(kNeonDot, neondot) X(kI8mm, i8mm)
 #else
 #define HVL_FULL_ISAS(X) X(kReference, reference)
 #define HVL_PARTIAL_ISAS(X) X(kPortable, portable, reference)

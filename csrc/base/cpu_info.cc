@@ -3,6 +3,9 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__linux__) && defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 #if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -69,6 +72,12 @@ const std::vector<std::string>& cpu_features() {
       if (tiles && (d >> 22 & 1)) found.emplace_back("amx-bf16");
     }
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1)) found.emplace_back("avx-vnni");
+#elif defined(__linux__) && defined(__aarch64__)
+    // By the bits' numbers of the kernel's interface: a C library may be older than its names.
+    const unsigned long capabilities = getauxval(AT_HWCAP), more = getauxval(AT_HWCAP2);
+    if (capabilities >> 1 & 1) found.emplace_back("asimd");
+    if (capabilities >> 20 & 1) found.emplace_back("asimddp");
+    if (more >> 13 & 1) found.emplace_back("i8mm");
 #endif
     return found;
   }();
@@ -86,6 +95,11 @@ const std::vector<Isa>& available_isas() {
         found.push_back(Isa::kAvx512Vnni);
         if (has("amx-int8")) found.push_back(Isa::kAmxInt8);
       }
+    }
+#elif defined(__aarch64__)
+    if (has("asimd") && has("asimddp")) {
+      found.push_back(Isa::kNeonDot);
+      if (has("i8mm")) found.push_back(Isa::kI8mm);
     }
 #endif
     return found;

@@ -26,6 +26,8 @@ constexpr int kChunksPerThread = 4;  // so that a thread which was held up leave
 inline void cpu_relax() {
 #if defined(__x86_64__)
   _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
 #endif
 }
 

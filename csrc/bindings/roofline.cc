@@ -81,7 +81,7 @@ HVL_LOOP(words_ymm_vnni, "avx2,avxvnni", 32, "x", "%{vex%} vpdpwssd %3, %2, %0")
 #elif defined(__aarch64__)
 HVL_LOOP(fma_neon, "+simd", 16, "w", "fmla %0.4s, %2.4s, %3.4s")
 HVL_LOOP(words_neon, "+simd", 16, "w", "smlal %0.4s, %2.4h, %3.4h")
-HVL_LOOP(bytes_dot, "+dotprod", 16, "w", "sdot %0.4s, %2.16b, %3.16b")
+HVL_LOOP(bytes_dot, "arch=armv8.2-a+dotprod", 16, "w", "sdot %0.4s, %2.16b, %3.16b")
 HVL_LOOP(bytes_i8mm, "arch=armv8.2-a+i8mm", 16, "w", "smmla %0.4s, %2.16b, %3.16b")
 #endif
 

@@ -1,0 +1,11 @@
+// The shared body with usdot for its byte dots.
+// clang-format off: the vector comes before the body that is written against it
+#include "kernels/common/vec16_neon.h"
+#include "kernels/attention/attention_body.h"
+// clang-format on
+
+namespace hvl {
+
+void attention_i8mm(const AttentionArgs& args, int32_t begin, int32_t end) noexcept { attention_body(args, begin, end); }
+
+}  // namespace hvl
