@@ -101,10 +101,40 @@ def _pack_u8(name: str, lanes: int) -> Callable[[Sequence[Expr]], Expr]:
     return pack
 
 
+def _sdot_dot4(acc: Expr, x: Expr, w: Expr) -> Expr:
+    # sdot takes signed bytes: x - 128, and 128 times the sum of w comes back (one product for all pixels that share w).
+    name, offset = "llvm.aarch64.neon.sdot.v4i32.v16i8", T.Broadcast(T.int8(-128), 16)
+    w8 = T.reinterpret("int8x16", w)
+    signed = T.bitwise_xor(T.reinterpret("int8x16", x), offset)
+    return _intrinsic("int32x4", name, acc, signed, w8) - _intrinsic("int32x4", name, T.Broadcast(T.int32(0), 4), offset, w8)
+
+
+def _neon_dot2(acc: Expr, x: Expr, w: Expr) -> Expr:
+    def words(value: Expr, odd: int) -> Expr:
+        part = T.Shuffle([T.reinterpret("int16x8", value)], [T.int32(i) for i in range(odd, 8, 2)])
+        return T.Cast("int32x4", part)
+
+    return acc + words(x, 0) * words(w, 0) + words(x, 1) * words(w, 1)
+
+
+def _neon_pack_u8(vectors: Sequence[Expr]) -> Expr:
+    def join(parts: Sequence[Expr], size: int) -> Expr:
+        return T.Shuffle(list(parts), [T.int32(i) for i in range(2 * size)])
+
+    words = [_intrinsic("int16x4", "llvm.aarch64.neon.sqxtn.v4i16", v) for v in vectors]
+    halves = [_intrinsic("int8x8", "llvm.aarch64.neon.sqxtun.v8i8", join(words[i : i + 2], 4)) for i in (0, 2)]
+    return T.reinterpret("uint8x16", join(halves, 8))
+
+
+def _multiply_add(acc: Expr, x: Expr, w: Expr) -> Expr:
+    return acc + x * w
+
+
 # Features are those the run-time dispatch checks (csrc/base/cpu_info.cc), not a CPU model's: no others may be used.
 _AVX2 = ["+avx2", "+fma", "+f16c"]
 _AVX512 = [*_AVX2, "+avx512f", "+avx512bw", "+avx512dq", "+avx512vl", "+avx512vnni"]
 _X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64"}
+_ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
 
 _PAIRS4, _PAIRS8 = _pairs("llvm.x86.sse2.pmadd.wd", 4), _pairs("llvm.x86.avx2.pmadd.wd", 8)
 
@@ -139,5 +169,6 @@ ISAS = {
         _portable(),
         _avx2(8, _PAIRS8, "llvm.x86.avx2.{}", _avx2(4, _PAIRS4, "llvm.x86.sse2.{}.128")),
         _avx512(16, "llvm.x86.avx512.{}.512", _avx512(8, "llvm.x86.avx2.{}")),
+        Isa("neondot", {**_ARM, "mattr": ["+neon", "+dotprod"]}, 4, 4, 1, _sdot_dot4, _neon_dot2, _neon_pack_u8, _multiply_add),
     )
 }
