@@ -2,6 +2,8 @@
 # make test            build with the test module, install what the tests need, and run the whole suite
 # make lint            ruff and mypy alone
 # make asan            the tests of strange input, images, checkpoints and the engine under the address and undefined-behaviour sanitizers
+# make arm             cross-compile for arm64 and run all kernel tests and the demo under qemu-aarch64 (g++-aarch64-linux-gnu, qemu-user)
+# make arm-quick       a part of that in a few minutes, without torch: what CI runs
 # make benchmark       pytest-benchmark over workloads and kernels, into build/benchmarks/latest.json (docs/performance.md)
 # make baseline        keeps that as the baseline; make compare: fails where latest.json is slower than the baseline
 PYTHON ?= python3
@@ -15,7 +17,7 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc kernels python cmake -type f -not -name '*.pyc' 2>/dev/null) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test lint asan benchmark baseline compare clean
+.PHONY: demo test lint asan arm arm-quick benchmark baseline compare clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m hypervl_engine.demo $(if $(SEED),--seed $(SEED))
@@ -39,6 +41,26 @@ asan: $(VENV)/.installed-test
 	rm -f $(ASAN)/package/hypervl_engine/*.so && cp $(ASAN)/_core*.so $(ASAN)/package/hypervl_engine/
 	LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH=$(ASAN)/package $(BIN)/python -m pytest $(ASAN_TESTS) $(PYTEST_ARGS)
+
+# Under emulation (tools/arm.sh). cortex-a76 has dotprod but not i8mm. Quick: the tests that import no torch; attention is among the digests.
+ARM := build/arm/python
+ARM_PYTEST := $(ARM) -m pytest -q -p no:cacheprovider
+ARM_QUICK_TESTS := $(addprefix kernels/,add common embed exp_sum kv_store linear patchify pixel_shuffle quantize) \
+  --deselect kernels/linear/test_linear.py::test_packs_what_compressed_tensors_packed
+arm: $(VENV)/.installed-test
+	tools/arm.sh prepare test
+	tools/arm.sh build
+	$(ARM_PYTEST) kernels $(PYTEST_ARGS)
+	ARM_CPU=cortex-a76 $(ARM_PYTEST) kernels $(PYTEST_ARGS)
+	$(ARM) -m hypervl_engine.demo
+	ARM_CPU=cortex-a76 $(ARM) -m hypervl_engine.demo
+	HVL_ARM_PYTHON=$(abspath $(ARM)) $(BIN)/python -m pytest tests/test_arm.py
+
+arm-quick: $(VENV)/.installed-test
+	tools/arm.sh prepare
+	tools/arm.sh build
+	$(ARM_PYTEST) $(ARM_QUICK_TESTS) $(PYTEST_ARGS)
+	HVL_ARM_PYTHON=$(abspath $(ARM)) $(BIN)/python -m pytest tests/test_arm.py
 
 BENCHMARKS := build/benchmarks
 benchmark: $(VENV)/.installed-test
