@@ -35,7 +35,7 @@ prepare_python() {
   rm -rf "$apt"
   cat > "$arm/python" <<SCRIPT
 #!/bin/sh
-export PYTHONHOME=$arm/root/usr PYTHONPATH=$arm/package:$arm/site PYTHONDONTWRITEBYTECODE=
+export PYTHONHOME=$arm/root/usr PYTHONPATH=$arm/package:$arm/site
 exec qemu-aarch64 -cpu "\${ARM_CPU:-max}" -L $arm/root -0 "\$0" $arm/root/usr/bin/python3.11 "\$@"
 SCRIPT
   chmod +x "$arm/python"
