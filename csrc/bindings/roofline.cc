@@ -76,6 +76,8 @@ HVL_LOOP(fma_ymm, "avx2,fma", 32, "x", "vfmadd231ps %3, %2, %0")
 // The least that a dot product takes: multiply pairs, add them up.
 HVL_LOOP(bytes_ymm, "avx2", 32, "x", "vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0")
 HVL_LOOP(words_ymm, "avx2", 32, "x", "vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0")
+HVL_LOOP(mul_add_xmm, "sse2", 16, "x", "movaps %3, %1\n\tmulps %2, %1\n\taddps %1, %0")
+HVL_LOOP(words_xmm, "sse2", 16, "x", "movdqa %3, %1\n\tpmaddwd %2, %1\n\tpaddd %1, %0")
 HVL_LOOP(bytes_ymm_vnni, "avx2,avxvnni", 32, "x", "%{vex%} vpdpbusd %3, %2, %0")
 HVL_LOOP(words_ymm_vnni, "avx2,avxvnni", 32, "x", "%{vex%} vpdpwssd %3, %2, %0")
 #elif defined(__aarch64__)
@@ -119,6 +121,9 @@ const Kind kKinds[] = {
     {"avx2", "f32", "fma", "vfmadd231ps ymm", 16, fma_ymm},
     {"avx2", "int8", "avx2", "vpmaddubsw, vpaddw ymm", 64, bytes_ymm},
     {"avx2", "int16", "avx2", "vpmaddwd, vpaddd ymm", 32, words_ymm},
+    {"portable", "f32", nullptr, "mulps, addps xmm", 8, mul_add_xmm},
+    {"portable", "int8", nullptr, "pmaddwd, paddd xmm", 16, words_xmm},  // bytes are widened
+    {"portable", "int16", nullptr, "pmaddwd, paddd xmm", 16, words_xmm},
     {"avxvnni", "f32", "fma", "vfmadd231ps ymm", 16, fma_ymm},
     {"avxvnni", "int8", "avx-vnni", "vpdpbusd ymm", 64, bytes_ymm_vnni},
     {"avxvnni", "int16", "avx-vnni", "vpdpwssd ymm", 32, words_ymm_vnni},
