@@ -50,7 +50,9 @@ function(hvl_add_tvm_kernels target)
       list(APPEND objects ${object_dir}/${kernel}_${isa}.o)
     endforeach()
   endforeach()
-  list(APPEND objects ${object_dir}/linear_portable.o ${object_dir}/attention_portable.o)
+  if("portable" IN_LIST isas)
+    list(APPEND objects ${object_dir}/linear_portable.o ${object_dir}/attention_portable.o)
+  endif()
   file(GLOB schedules CONFIGURE_DEPENDS ${source_dir}/*.py)
   add_custom_command(
     OUTPUT ${objects}
