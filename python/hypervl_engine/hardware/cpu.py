@@ -46,7 +46,12 @@ _DEFAULT_RATES = {
     "copy": (3.7, 3.6, 1),
 }
 _ISAS = ("avx512vnni", "avx2", "reference")
-_LIKE = {"portable": "reference", "avxvnni": "avx2", "amxint8": "avx512vnni"}  # sets without figures of their own: whose stand in
+# Sets with few figures of their own, and whose stand in for the others.
+_LIKE = {"portable": "reference", "avxvnni": "avx2", "amxint8": "avx512vnni", "neondot": "avx2", "i8mm": "avx2"}
+_OWN_RATES = {
+    "amxint8": {"macs_w4a16": 115, "macs_w4a8": 200, "macs_w8a16": 115, "macs_w8a8": 190},  # one Granite Rapids server
+    "avxvnni": {"macs_w4a16": 32, "macs_w4a8": 60, "macs_w8a16": 30, "macs_w8a8": 60},  # the same, its 256-bit instructions
+}
 
 
 def default_cpu_spec(threads: int) -> HardwareSpec:
@@ -71,7 +76,7 @@ def default_cpu_spec(threads: int) -> HardwareSpec:
         "launch_s": assumed(5e-7, "handing a step to a spinning thread pool, not calibrated"),
     }
     for name, rates in _DEFAULT_RATES.items():
-        figures[name] = assumed(rates[column], f"usual for {isa}, not calibrated")
+        figures[name] = assumed(_OWN_RATES.get(isa, {}).get(name, rates[column]), f"usual for {isa}, not calibrated")
     return HardwareSpec("cpu", False, figures)
 
 
