@@ -50,7 +50,7 @@ _ISAS = ("avx512vnni", "avx2", "reference")
 _LIKE = {"portable": "reference", "avxvnni": "avx2", "amxint8": "avx512vnni", "neondot": "avx2", "i8mm": "avx2"}
 _OWN_RATES = {
     "amxint8": {"macs_w4a16": 115, "macs_w4a8": 200, "macs_w8a16": 115, "macs_w8a8": 190},  # one Granite Rapids server
-    "avxvnni": {"macs_w4a16": 32, "macs_w4a8": 60, "macs_w8a16": 30, "macs_w8a8": 60},  # the same, its 256-bit instructions
+    "avxvnni": {"macs_w4a16": 23, "macs_w4a8": 43, "macs_w8a16": 23, "macs_w8a8": 43},  # the same, its 256-bit instructions
 }
 
 
