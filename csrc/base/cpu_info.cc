@@ -86,7 +86,10 @@ const std::vector<std::string>& cpu_features() {
 
 const std::vector<Isa>& available_isas() {
   static const std::vector<Isa> isas = [] {
-    std::vector<Isa> found = {Isa::kReference, Isa::kPortable};
+    std::vector<Isa> found = {Isa::kReference};
+#if !defined(__aarch64__)
+    found.push_back(Isa::kPortable);
+#endif
 #if defined(__x86_64__)
     if (has("avx2") && has("fma") && has("f16c")) {
       found.push_back(Isa::kAvx2);
