@@ -1,6 +1,6 @@
 """Compiles the schedules ahead of time: one object a kernel and target.
 
-An object holds plain C functions of hidden visibility and has no undefined symbols.
+An object holds plain C functions of hidden visibility and has no undefined symbols but memset of C.
 """
 
 from __future__ import annotations
