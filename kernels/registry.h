@@ -59,7 +59,7 @@
   X(isa, vrc_pointwise, VrcPointwiseArgs) \
   X(isa, vrc_pool, VrcPoolArgs)
 #define HVL_KERNELS_avxvnni(X, isa) X(isa, linear, LinearArgs) X(isa, attention, AttentionArgs)
-#define HVL_KERNELS_amxint8(X, isa) X(isa, linear, LinearArgs)
+#define HVL_KERNELS_amxint8(X, isa) X(isa, linear, LinearArgs) X(isa, attention, AttentionArgs)
 #define HVL_KERNELS_i8mm(X, isa) X(isa, linear, LinearArgs) X(isa, attention, AttentionArgs)
 
 namespace hvl {

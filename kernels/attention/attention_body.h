@@ -368,27 +368,36 @@ HVL_VEC void softmax_chunk(AttentionBlock& block, const KvSide& k, const KvSide&
   }
 }
 
-// q as integers; m, l and o of the parts before, or their start.
+// m, l and o of a row from the parts before, or their start.
+HVL_VEC void start_row(AttentionBlock& block, int r, int32_t head_dim, bool first_part) {
+  float* o = block.o + r * int64_t{kv_padded(head_dim)};
+  block.maximum[r] = first_part ? -__builtin_inff() : block.state[r][0];
+  block.sum[r] = first_part ? 0.0f : block.state[r][1];
+  for (int32_t d = 0; d < head_dim; d += 16) {
+    vec::store(o + d, first_part ? vec::zero() : vec::load_n(block.out_row[r] + d, at_most(head_dim - d, 16)));
+  }
+}
+
+// Values d .. d + 15 of a query row as integers, zeros behind its end.
+HVL_VEC Ints query_integers(const float* x, int32_t d, int32_t head_dim, RowScale scale) {
+  return to_row_scale(head_dim - d >= 16 ? vec::load(x + d) : vec::load_n(x + d, head_dim - d), scale);
+}
+
+// q as integers, and start_row.
 template <Dots kDots>
 HVL_VEC void start_block(AttentionBlock& block, int32_t head_dim, float scale, float limit, bool first_part) {
-  const int64_t padded = kv_padded(head_dim);
   for (int r = 0; r < block.rows; ++r) {
     const float* x = block.q_row[r];
     const RowScale q = row_scale(row_top(x, head_dim), limit);
     block.score_scale[r] = q.scale * scale;
     Vec16 sum = vec::zero();  // of integers: exact
     for (int32_t d = 0; d < head_dim; d += 16) {
-      const Ints values = to_row_scale(head_dim - d >= 16 ? vec::load(x + d) : vec::load_n(x + d, head_dim - d), q);
+      const Ints values = query_integers(x, d, head_dim, q);
       store_integers<kDots>(block.q + r * block.q_stride + d * value_bytes(kDots), values);
       sum = vec::add(sum, vec::to_float(values));
     }
     if constexpr (kDots == Dots::kBytes) block.start[r] = -128 * static_cast<int32_t>(vec::merge_add(sum));
-    float* o = block.o + r * padded;
-    block.maximum[r] = first_part ? -__builtin_inff() : block.state[r][0];
-    block.sum[r] = first_part ? 0.0f : block.state[r][1];
-    for (int32_t d = 0; d < head_dim; d += 16) {
-      vec::store(o + d, first_part ? vec::zero() : vec::load_n(block.out_row[r] + d, at_most(head_dim - d, 16)));
-    }
+    start_row(block, r, head_dim, first_part);
   }
   for (int r = block.rows; r < kAttentionQueryBlock; ++r) block.maximum[r] = 0.0f;
 }
@@ -418,12 +427,19 @@ struct Limits {
   float q, w;
 };
 
+// K and V of a head.
+HVL_VEC void kv_sides(const AttentionArgs& args, int32_t kv_head, KvSide& k, KvSide& v) {
+  const KvCache& cache = args.cache;
+  const int64_t side = kv_side_bytes(1, cache.head_dim, cache.capacity, cache.bits) * kv_head;
+  k = {cache.k + side, kv_block_bytes(cache.head_dim, cache.bits)};
+  v = {cache.v + side, k.block_bytes};
+}
+
 template <Dots kDots>
 HVL_VEC void attend(const AttentionArgs& args, AttentionBlock& block, int32_t kv_head, Limits limits) {
-  const KvCache& cache = args.cache;
-  const int32_t head_dim = cache.head_dim, padded = kv_padded(head_dim);
-  const int64_t side = kv_side_bytes(1, head_dim, cache.capacity, cache.bits) * kv_head;
-  const KvSide k = {cache.k + side, kv_block_bytes(head_dim, cache.bits)}, v = {cache.v + side, k.block_bytes};
+  const int32_t head_dim = args.cache.head_dim, padded = kv_padded(head_dim);
+  KvSide k, v;
+  kv_sides(args, kv_head, k, v);
   const int32_t keys = most_keys(block, 0, block.rows, 0, INT32_MAX);
   start_block<kDots>(block, head_dim, args.scale, limits.q, args.first);
   for (int32_t chunk = 0; chunk < keys; chunk += kAttentionChunk) {
@@ -457,7 +473,13 @@ HVL_VEC void add_unit(const AttentionArgs& args, AttentionBlock& block, int32_t 
   }
 }
 
-HVL_VEC void attention_body(const AttentionArgs& args, int32_t begin, int32_t end) {
+// How an instruction set works on a block, where it has a way of its own.
+struct NoTiles {
+  static constexpr bool attend(const AttentionArgs&, AttentionBlock&, int32_t) { return false; }
+};
+
+template <typename Tiles>
+HVL_VEC void attention_body(const AttentionArgs& args, int32_t begin, int32_t end, Tiles tiles) {
   const int32_t blocks = (args.rows + kAttentionQueryBlock - 1) / kAttentionQueryBlock;
   const int32_t heads_per_kv = args.heads / args.cache.kv_heads;
   const int64_t padded = kv_padded(args.cache.head_dim);
@@ -477,7 +499,8 @@ HVL_VEC void attention_body(const AttentionArgs& args, int32_t begin, int32_t en
       add_unit(args, block, unit / blocks, first_row, rows);
       ++unit;
     } while (unit < end && unit / blocks / heads_per_kv == kv_head);
-    if (args.cache.bits == 16) {
+    if (tiles.attend(args, block, kv_head)) {
+    } else if (args.cache.bits == 16) {
       attend<Dots::kWords>(args, block, kv_head, {8191, 8191});
     } else if (args.activation_bits == 16) {
       attend<Dots::kWide>(args, block, kv_head, {32767, 32767});
