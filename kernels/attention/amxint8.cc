@@ -6,10 +6,6 @@
 
 namespace hvl {
 
-void attention_amxint8(const AttentionArgs& args, int32_t begin, int32_t end) noexcept {
-  TileSession tiles;
-  attention_body<TileSession&>(args, begin, end, tiles);
-  tiles.end();
-}
+void attention_amxint8(const AttentionArgs& args, int32_t begin, int32_t end) noexcept { tile_attention_body(args, begin, end); }
 
 }  // namespace hvl

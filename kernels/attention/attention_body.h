@@ -53,7 +53,7 @@ struct AttentionBlock {
   float* state[kAttentionQueryBlock];         // maximum and sum, between the parts of the keys
   int32_t visible[kAttentionQueryBlock];      // keys 0 .. visible - 1, counted from key_begin; none: 0 or less
   int32_t start[kAttentionQueryBlock];        // what a byte dot of q and K starts at
-  float score_scale[kAttentionQueryBlock];    // s_q * scale
+  alignas(64) float score_scale[kAttentionQueryBlock];  // s_q * scale
   float weight_scale[kAttentionQueryBlock][kRuns];  // s_w
   alignas(64) float maximum[kAttentionQueryBlock];
   alignas(64) float sum[kAttentionQueryBlock];
@@ -473,40 +473,44 @@ HVL_VEC void add_unit(const AttentionArgs& args, AttentionBlock& block, int32_t 
   }
 }
 
-// How an instruction set works on a block, where it has a way of its own.
-struct NoTiles {
-  static constexpr bool attend(const AttentionArgs&, AttentionBlock&, int32_t) { return false; }
-};
-
-template <typename Tiles>
-HVL_VEC void attention_body(const AttentionArgs& args, int32_t begin, int32_t end, Tiles tiles) {
+// A block from `unit` on; returns the unit after it. Short units of query heads that share the kv head go together, so that its keys and
+// values are read once.
+HVL_VEC int32_t next_block(const AttentionArgs& args, AttentionBlock& block, int32_t unit, int32_t end) {
   const int32_t blocks = (args.rows + kAttentionQueryBlock - 1) / kAttentionQueryBlock;
-  const int32_t heads_per_kv = args.heads / args.cache.kv_heads;
+  const int32_t units_per_kv = args.heads / args.cache.kv_heads * blocks, kv_head = unit / units_per_kv;
+  block.rows = 0;
+  do {
+    const int32_t first_row = unit % blocks * kAttentionQueryBlock;
+    const int32_t rows = at_most(args.rows - first_row, kAttentionQueryBlock);
+    if (block.rows + rows > kAttentionQueryBlock) break;
+    add_unit(args, block, unit / blocks, first_row, rows);
+    ++unit;
+  } while (unit < end && unit / units_per_kv == kv_head);
+  return unit;
+}
+
+HVL_VEC void attend_block(const AttentionArgs& args, AttentionBlock& block, int32_t kv_head) {
   const int64_t padded = kv_padded(args.cache.head_dim);
-  AttentionBlock block;
   block.scores = reinterpret_cast<float*>(args.scratch);
   block.o = block.scores + kAttentionQueryBlock * kAttentionChunk;
   block.q = reinterpret_cast<uint8_t*>(block.o + kAttentionQueryBlock * padded);
   block.q_stride = 2 * padded;
+  if (args.cache.bits == 16) {
+    attend<Dots::kWords>(args, block, kv_head, {8191, 8191});
+  } else if (args.activation_bits == 16) {
+    attend<Dots::kWide>(args, block, kv_head, {32767, 32767});
+  } else {
+    attend<vec::kByteDots ? Dots::kBytes : Dots::kWide>(args, block, kv_head, {127, 255});
+  }
+}
+
+HVL_VEC void attention_body(const AttentionArgs& args, int32_t begin, int32_t end) {
+  const int32_t blocks = (args.rows + kAttentionQueryBlock - 1) / kAttentionQueryBlock;
+  AttentionBlock block;
   for (int32_t unit = begin; unit < end;) {
-    const int32_t kv_head = unit / blocks / heads_per_kv;
-    block.rows = 0;
-    // Short units of query heads that share the kv head go together, so that its keys and values are read once.
-    do {
-      const int32_t first_row = unit % blocks * kAttentionQueryBlock;
-      const int32_t rows = at_most(args.rows - first_row, kAttentionQueryBlock);
-      if (block.rows + rows > kAttentionQueryBlock) break;
-      add_unit(args, block, unit / blocks, first_row, rows);
-      ++unit;
-    } while (unit < end && unit / blocks / heads_per_kv == kv_head);
-    if (tiles.attend(args, block, kv_head)) {
-    } else if (args.cache.bits == 16) {
-      attend<Dots::kWords>(args, block, kv_head, {8191, 8191});
-    } else if (args.activation_bits == 16) {
-      attend<Dots::kWide>(args, block, kv_head, {32767, 32767});
-    } else {
-      attend<vec::kByteDots ? Dots::kBytes : Dots::kWide>(args, block, kv_head, {127, 255});
-    }
+    const int32_t kv_head = unit / (args.heads / args.cache.kv_heads * blocks);
+    unit = next_block(args, block, unit, end);
+    attend_block(args, block, kv_head);
   }
 }
 

@@ -5,6 +5,6 @@
 
 namespace hvl {
 
-void attention_avx2(const AttentionArgs& args, int32_t begin, int32_t end) noexcept { attention_body(args, begin, end, NoTiles()); }
+void attention_avx2(const AttentionArgs& args, int32_t begin, int32_t end) noexcept { attention_body(args, begin, end); }
 
 }  // namespace hvl

@@ -77,53 +77,69 @@ HVL_UNROLL
   return _mm512_max_epi32(halves, _mm512_shuffle_i64x2(halves, halves, 2 | 3 << 2 | 0 << 4 | 1 << 6));
 }
 
+// The larger magnitudes of a and x, as floats whose bits compare.
+HVL_VEC Vec16 max_bits(Vec16 a, Vec16 x) {
+  return {_mm512_castsi512_ps(vec::ints_max(vec::float_bits(a), vec::float_bits(vec::abs(x))).v)};
+}
+
 // The rows of a block beside what AttentionBlock has of them.
 struct TileRows {
   alignas(64) float most[16][16];  // of the scores so far, lane by lane; then the sums of p
   alignas(64) float inverse[16][kRuns];
 };
 
-// Dots of a slice (stored tiles: planes, then key blocks) to scores, of which `left` are still to be seen by row r. Parts of a dot are
-// added to what the scores hold.
+// Dots of a row with 16 keys from the planes of products at `tile`; of parts, the sum with those before in s.
 template <Dots kDots>
-HVL_VEC void add_part(AttentionBlock& block, const int32_t* dots, int base, int blocks, bool first_part) {
-  for (int r = 0; r < block.rows; ++r) {
-    float* s = block.scores + r * kAttentionChunk + base;
-    for (int w = 0; w < blocks; ++w, s += 16) {
-      const Vec16 dot = whole_dot<kDots>(dots + w * kTileInts + r * 16, kSliceBlocks * kTileInts);
-      vec::store(s, first_part ? dot : vec::add(vec::load(s), dot));
-    }
-  }
+HVL_VEC Vec16 dot_so_far(const int32_t* tile, const float* s, bool first_part) {
+  const Vec16 part = whole_dot<kDots>(tile, kTileInts);
+  return kDots == Dots::kWords && !first_part ? vec::add(vec::load(s), part) : part;
 }
 
-// The last part of the dots; scores, and the largest of each lane.
+// Rows first .. first + 3 of the products of a slice (for each of four key blocks its planes, tiles), which are a part of the dots, to
+// scores: added to what is there of earlier parts; the last part makes scores of them, and the largest of each lane.
 template <Dots kDots>
-HVL_VEC void to_scores(AttentionBlock& block, TileRows& rows, const int32_t* dots, const KvSide& k, int32_t start, int base, int blocks,
-                       bool only_part) {
-  constexpr int64_t kPlane = kSliceBlocks * kTileInts;
-  for (int r = 0; r < block.rows; ++r) {
-    const int left = block.visible[r] - start - base;
-    if (left <= 0) continue;
-    float* s = block.scores + r * kAttentionChunk + base;
-    const int32_t* tile = dots + r * 16;
-    const Vec16 factor = vec::set1(block.score_scale[r]);
-    Vec16 most = vec::load(rows.most[r]);
-    const auto score = [&](int w) __attribute__((always_inline)) {
-      Vec16 dot = whole_dot<kDots>(tile + w * kTileInts, kPlane);
-      if (kDots == Dots::kWords && !only_part) dot = vec::add(vec::load(s + 16 * w), dot);
-      const Vec16 value = vec::mul(vec::mul(dot, factor), vec::load(k.scales(start + base + 16 * w)));
-      vec::store(s + 16 * w, value);
-      return value;
-    };
-    if (left >= kSlice) {
+HVL_VEC void to_scores(AttentionBlock& block, TileRows& rows, int first, const int32_t* products, const KvSide& k, int32_t start, int base,
+                       bool first_part, bool last_part) {
+  constexpr int kBlockInts = planes(kDots) * kTileInts;
+  const int32_t seen = start + base;
+  float* s = block.scores + first * kAttentionChunk + base;
+  const int32_t* tile = products + first * 16;
+  const int last = at_most(first + 4, block.rows);
+  int least = kSlice;
+  for (int r = first; r < last; ++r) least = at_most(least, block.visible[r] - seen);
+  if (kDots == Dots::kWords && !last_part) {
+    for (int r = first; r < last; ++r, s += kAttentionChunk, tile += 16) {
 HVL_UNROLL
-      for (int w = 0; w < kSliceBlocks; ++w) most = vec::max(most, score(w));
-    } else {
-      for (int w = 0; w < blocks && 16 * w < left; ++w) {
-        most = vec::max(most, vec::first_n(score(w), at_most(left - 16 * w, 16), vec::set1(-__builtin_inff())));
-      }
+      for (int w = 0; w < kSliceBlocks; ++w) vec::store(s + 16 * w, dot_so_far<kDots>(tile + w * kBlockInts, s + 16 * w, first_part));
     }
-    vec::store(rows.most[r], most);
+  } else if (least == kSlice) {
+    Vec16 scale[kSliceBlocks];
+HVL_UNROLL
+    for (int w = 0; w < kSliceBlocks; ++w) scale[w] = vec::load(k.scales(seen + 16 * w));
+    for (int r = first; r < last; ++r, s += kAttentionChunk, tile += 16) {
+      const Vec16 factor = vec::set1(block.score_scale[r]);
+      Vec16 score[kSliceBlocks];
+HVL_UNROLL
+      for (int w = 0; w < kSliceBlocks; ++w) {
+        score[w] = vec::mul(vec::mul(dot_so_far<kDots>(tile + w * kBlockInts, s + 16 * w, first_part), factor), scale[w]);
+        vec::store(s + 16 * w, score[w]);
+      }
+      const Vec16 most = vec::max(vec::max(score[0], score[1]), vec::max(score[2], score[3]));
+      vec::store(rows.most[r], vec::max(vec::load(rows.most[r]), most));
+    }
+  } else {
+    for (int r = first; r < last; ++r, s += kAttentionChunk, tile += 16) {
+      const Vec16 factor = vec::set1(block.score_scale[r]);
+      Vec16 most = vec::load(rows.most[r]);
+      const int left = at_most(block.visible[r] - seen, kSlice);
+      for (int w = 0; 16 * w < left; ++w) {
+        const Vec16 dot = dot_so_far<kDots>(tile + w * kBlockInts, s + 16 * w, first_part);
+        const Vec16 score = vec::mul(vec::mul(dot, factor), vec::load(k.scales(seen + 16 * w)));
+        vec::store(s + 16 * w, score);
+        most = vec::max(most, vec::first_n(score, at_most(left - 16 * w, 16), vec::set1(-__builtin_inff())));
+      }
+      vec::store(rows.most[r], most);
+    }
   }
 }
 
