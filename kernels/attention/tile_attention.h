@@ -6,8 +6,7 @@
 // signed, and a row of the left side has hi and lo of a run side by side, the right side lo above hi, so that both middle products are one.
 // What is laid out anew serves a group of blocks of the same kv head.
 //
-// A product takes 16 cycles and its store as long, in units of their own: each is between the vector work on four rows of the step before,
-// which hides them. What bounds it is then that vector work (tile_softmax.h), and o: two instructions for a run and 16 dims of a row.
+// A product takes 16 cycles and its store as long, in units of their own; they are a slot or two ahead of the vector work on what they stored. What bounds it is then that vector work (tile_softmax.h), and o: two instructions for a run and 16 dims of a row.
 #pragma once
 
 #include "kernels/attention/tile_softmax.h"
@@ -19,7 +18,6 @@ namespace {
 inline constexpr int64_t kTileBytes = 1024;
 inline constexpr int kTileRows = 4;   // query rows from which tiles pay: they always take 16
 inline constexpr int kTileDims = 64;  // and least dims of a head
-inline constexpr int kSlots = 4;      // of a step of products: key blocks, or sixteens of dims
 
 // Right sides of a chunk, in scratch.
 struct Columns {
@@ -55,6 +53,7 @@ HVL_HOT_LOOP static void lay_columns(const Columns& columns, const KvSide& k, co
   const int64_t step = int64_t{padded} * 4;  // of values: from a lane's keys to the next
   for (int b = 0; b < blocks; ++b) {
     const uint8_t *keys = k.values(start + 16 * b), *values = v.values(start + 16 * b);
+    tiles_stay_awake();
     if constexpr (kDots == Dots::kWords) {
       for (int32_t i = 0; i < runs * 8; ++i) {
         uint8_t* to = columns.keys + (b * runs + i / 8) * kTileBytes + i % 8 * 64;
@@ -84,13 +83,13 @@ HVL_UNROLL
   }
 }
 
-// Sums of tiles go through four registers in turn, by the number of the product in its step.
-constexpr int sum_of(int product) { return product % kSums; }
+// Sums of tiles go through four registers in turn, by the parity of a slot and the number of the product in it.
+constexpr int sum_of(int parity, int products, int product) { return (parity * products + product) % kSums; }
 
 // Middle, high and low products of a run's left side with a tile of lo above hi.
-template <int kFirst>
+template <int kParity>
 HVL_VEC void multiply_words(const uint8_t* left, int64_t stride, const uint8_t* right) {
-  constexpr int kMiddle = sum_of(kFirst), kHigh = sum_of(kFirst + 1), kLow = sum_of(kFirst + 2);
+  constexpr int kMiddle = sum_of(kParity, 3, 0), kHigh = sum_of(kParity, 3, 1), kLow = sum_of(kParity, 3, 2);
   tile_zero<kMiddle>();
   tile_load<kA>(left, stride);
   tile_load<kB>(right, 64);
@@ -105,164 +104,154 @@ HVL_VEC void multiply_words(const uint8_t* left, int64_t stride, const uint8_t* 
   tile_dots<true, kLow, kHalfA, kHalfB>();
 }
 
-// Of a plane of q with key block b over all dims.
-template <bool kSigned, int kSum>
-HVL_VEC void multiply_keys(const Operands& x, const uint8_t* q, int b) {
+// Of q with one or two key blocks from b on (kBytes), of both planes of q with one (kWide), over all dims.
+template <Dots kDots, int kParity>
+HVL_VEC void multiply_keys(const Operands& x, int b) {
+  constexpr int kFirst = sum_of(kParity, 2, 0), kSecond = sum_of(kParity, 2, 1);
   const uint8_t* keys = x.k->values(x.start) + b * x.k->block_bytes;
-  tile_zero<kSum>();
-  int32_t d = 0;
-  for (; d + 64 <= x.padded; d += 64) {
-    tile_load<kA>(q + d, x.stride);
-    tile_load<kB>(keys + d * 16, 64);
-    tile_dots<kSigned, kSum, kA, kB>();
-  }
-  if (d < x.padded) {
-    tile_load<kA>(q + d, x.stride);  // what lies behind the row meets zeros
-    tile_load<kB>(x.columns->keys + b * kTileBytes, 64);
-    tile_dots<kSigned, kSum, kA, kB>();
+  const uint8_t* rest = x.columns->keys + b * kTileBytes;
+  const bool two = b + 1 < x.blocks;
+  tile_zero<kFirst>();
+  tile_zero<kSecond>();
+  for (int32_t d = 0; d < x.padded; d += 64) {  // what lies behind a row of q meets zeros
+    const bool whole = d + 64 <= x.padded;
+    tile_load<kA>(x.left + d, x.stride);
+    tile_load<kB>(whole ? keys + d * 16 : rest, 64);
+    tile_dots<true, kFirst, kA, kB>();
+    if constexpr (kDots == Dots::kWide) {
+      tile_load<kA>(x.left + x.padded + d, x.stride);
+      tile_dots<false, kSecond, kA, kB>();
+    } else if (two) {
+      tile_load<kB>(whole ? keys + x.k->block_bytes + d * 16 : rest + kTileBytes, 64);
+      tile_dots<true, kSecond, kA, kB>();
+    }
   }
 }
 
-// Products with keys: a step is a slice and (kWords) a run of its dims, a slot one of its key blocks.
+// Products with keys. A slot is a key block (kBytes: two), kWords: and a run of its dims.
 template <Dots kDots>
 struct KeyProducts {
-  static constexpr int kProducts = planes(kDots);
+  static constexpr int kProducts = kDots == Dots::kWords ? 3 : 2;
   Operands x;
   int runs;  // of dims
 
-  template <int kSlot>
-  __attribute__((always_inline)) bool multiply(int step) const {
-    const int b = step / runs * kSliceBlocks + kSlot, run = step % runs;
-    if (b >= x.blocks) return false;
-    constexpr int kFirst = kSlot * kProducts;
+  template <int kParity>
+  __attribute__((always_inline)) void multiply(int slot) const {
     if constexpr (kDots == Dots::kWords) {
-      multiply_words<kFirst>(x.left + run * 64, x.stride, x.columns->keys + (b * runs + run) * kTileBytes);
+      multiply_words<kParity>(x.left + slot % runs * 64, x.stride, x.columns->keys + slot * kTileBytes);
     } else {
-      multiply_keys<true, sum_of(kFirst)>(x, x.left, b);
-      if constexpr (kDots == Dots::kWide) multiply_keys<false, sum_of(kFirst + 1)>(x, x.left + x.padded, b);
+      multiply_keys<kDots, kParity>(x, kDots == Dots::kBytes ? 2 * slot : slot);
     }
-    return true;
   }
 };
 
-// Products with values: a step is a run (kBytes: two) and 64 dims, a slot 16 of those.
+// Products with values. A slot is a run (kBytes: two) and 16 dims.
 template <Dots kDots>
 struct ValueProducts {
-  static constexpr int kProducts = kDots == Dots::kBytes ? 2 : planes(kDots), kStepRuns = kDots == Dots::kBytes ? 2 : 1;
+  static constexpr int kProducts = kDots == Dots::kWords ? 3 : 2, kSlotRuns = kDots == Dots::kBytes ? 2 : 1;
   static constexpr int64_t kColumnBytes = kDots == Dots::kWords ? kTileBytes : kTileBytes / 2;
   Operands x;
-  int parts;  // 64 dims each
+  int sixteens;  // of dims
 
-  template <int kSlot>
-  __attribute__((always_inline)) bool multiply(int step) const {
-    const int32_t sixteens = x.padded / 16, s = step % parts * kSlots + kSlot, run = step / parts * kStepRuns;
-    if (s >= sixteens) return false;
-    constexpr int kFirst = kSlot * kProducts;
-    const uint8_t* left = x.left + step / parts * 64;
-    const uint8_t* right = x.columns->values + (run * sixteens + s) * kColumnBytes;
+  template <int kParity>
+  __attribute__((always_inline)) void multiply(int slot) const {
+    const int step = slot / sixteens;
+    const uint8_t* left = x.left + step * 64;
+    const uint8_t* right = x.columns->values + (slot + step * (kSlotRuns - 1) * sixteens) * kColumnBytes;
     if constexpr (kDots == Dots::kWords) {
-      multiply_words<kFirst>(left, x.stride, right);
+      multiply_words<kParity>(left, x.stride, right);
     } else {
-      tile_zero<sum_of(kFirst)>();
+      constexpr int kFirst = sum_of(kParity, 2, 0), kSecond = sum_of(kParity, 2, 1);
+      tile_zero<kFirst>();
       tile_load<kHalfA>(left, x.stride);
       tile_load<kHalfB>(right, 64);
-      tile_dots<false, sum_of(kFirst), kHalfA, kHalfB>();
-      tile_zero<sum_of(kFirst + 1)>();
+      tile_dots<false, kFirst, kHalfA, kHalfB>();
+      tile_zero<kSecond>();
       tile_load<kHalfA>(left + 32, x.stride);  // lo, or the next run's: of weights 0, where there is none
       if constexpr (kDots == Dots::kBytes) tile_load<kHalfB>(right + sixteens * kColumnBytes, 64);
-      tile_dots<false, sum_of(kFirst + 1), kHalfA, kHalfB>();
+      tile_dots<false, kSecond, kHalfA, kHalfB>();
     }
-    return true;
   }
 };
 
-template <int kSlot, int kProducts>
+template <int kParity, int kProducts>
 HVL_VEC void store_products(int32_t* to) {
-  constexpr int kFirst = kSlot * kProducts;
-  to += kFirst * kTileInts;
-  tile_store<sum_of(kFirst)>(to, 64);
-  if constexpr (kProducts > 1) tile_store<sum_of(kFirst + 1)>(to + kTileInts, 64);
-  if constexpr (kProducts > 2) tile_store<sum_of(kFirst + 2)>(to + 2 * kTileInts, 64);
+  tile_store<sum_of(kParity, kProducts, 0)>(to, 64);
+  tile_store<sum_of(kParity, kProducts, 1)>(to + kTileInts, 64);
+  if constexpr (kProducts > 2) tile_store<sum_of(kParity, kProducts, 2)>(to + 2 * kTileInts, 64);
 }
 
-// A slot's products of step `next`, between whose parts lies the work on four rows of the step before.
-template <int kSlot, typename Products, typename Use>
-HVL_VEC void slot(const Products& products, int next, int steps, int32_t* to, Use&& use) {
-  const bool some = next < steps && products.template multiply<kSlot>(next);
-  use();
-  if (some) store_products<kSlot, Products::kProducts>(to);
+// One slot: its products are begun, those of the slot before stored (three do not leave it enough registers: they are stored first), and
+// those of the one before that used: what tiles stored is slow to read before it is in the cache.
+template <int kParity, typename Products, typename Use>
+HVL_VEC void advance(const Products& products, int slot, int slots, int32_t* (&ring)[3], Use& use) {
+  constexpr bool kStoreFirst = Products::kProducts > 2;
+  const bool begun = slot < slots, before = slot >= 1 && slot <= slots;
+  if (kStoreFirst && before) store_products<1 - kParity, Products::kProducts>(ring[2]);
+  if (begun) products.template multiply<kParity>(slot);
+  if (!kStoreFirst && before) store_products<1 - kParity, Products::kProducts>(ring[2]);
+  if (slot >= 2) use(slot - 2, static_cast<const int32_t*>(ring[1]));
+  int32_t* const oldest = ring[0];
+  ring[0] = ring[1];
+  ring[1] = ring[2];
+  ring[2] = oldest;
 }
 
-// All steps of products; use(step, products, first): the work on rows first .. first + 3 of a step, whose products are slot by slot.
+// All slots of products, and use(slot, products) of each.
 template <typename Products, typename Use>
-HVL_VEC void stream(const Products& products, int steps, Use&& use) {
-  constexpr int kStepInts = kSlots * Products::kProducts * kTileInts;
-  alignas(64) int32_t stored[2][kStepInts];
-  for (int next = 0; next <= steps; ++next) {
-    const int step = next - 1;
-    int32_t* to = stored[next % 2];
-    const int32_t* from = stored[step & 1];
-    slot<0>(products, next, steps, to, [&]() __attribute__((always_inline)) { if (step >= 0) use(step, from, 0); });
-    slot<1>(products, next, steps, to, [&]() __attribute__((always_inline)) { if (step >= 0) use(step, from, 4); });
-    slot<2>(products, next, steps, to, [&]() __attribute__((always_inline)) { if (step >= 0) use(step, from, 8); });
-    slot<3>(products, next, steps, to, [&]() __attribute__((always_inline)) { if (step >= 0) use(step, from, 12); });
+HVL_VEC void stream(const Products& products, int slots, Use&& use) {
+  alignas(64) int32_t stored[3][Products::kProducts * kTileInts];
+  int32_t* ring[3] = {stored[0], stored[1], stored[2]};
+  for (int slot = 0; slot < slots + 2; slot += 2) {
+    advance<0>(products, slot, slots, ring, use);
+    if (slot + 1 < slots + 2) advance<1>(products, slot + 1, slots, ring, use);
   }
 }
 
 // Scores of the rows with the keys of a chunk.
 template <Dots kDots>
-HVL_HOT_LOOP static void score_keys(AttentionBlock& block, TileRows& rows, const Operands& x) {
+HVL_HOT_LOOP static void score_keys(AttentionBlock& block, TileRows& rows, const Operands& operands) {
+  const Operands x = operands;
+  const KvSide k = *x.k;
+  constexpr int kSlotBlocks = kDots == Dots::kBytes ? 2 : 1;
   const int runs = kDots == Dots::kWords ? (x.padded + 31) / 32 : 1;
-  const int slices = (x.blocks + kSliceBlocks - 1) / kSliceBlocks;
-  stream(KeyProducts<kDots>{x, runs}, slices * runs, [&](int step, const int32_t* products, int first) __attribute__((always_inline)) {
-    const int run = step % runs;
-    to_scores<kDots>(block, rows, first, products, *x.k, x.start, step / runs * kSlice, run == 0, run == runs - 1);
+  const int slots = (x.blocks + kSlotBlocks - 1) / kSlotBlocks * runs;
+  stream(KeyProducts<kDots>{x, runs}, slots, [&](int slot, const int32_t* products) __attribute__((always_inline)) {
+    const int run = slot % runs;
+    to_scores<kDots, kSlotBlocks>(block, rows, products, k, x.start, slot / runs * kSlotBlocks * kKvKeyBlock, run == 0, run == runs - 1);
   });
 }
 
-// o of a row's 16 * W dims: in the first step of a chunk scaled to the new maximum, then += the products with the values of the step's runs.
-template <Dots kDots, int W>
-HVL_VEC void add_products(float* o, const int32_t* products, const float* scales, float correction, bool first_step) {
-  using Values = ValueProducts<kDots>;
-  Vec16 sum[W];
+// o of the rows' 16 dims at `o`, in the first step of a chunk scaled to the new maximum, then += the products with the values of its runs.
+template <Dots kDots, bool kFirst>
+HVL_VEC void add_products(const AttentionBlock& block, float* o, int64_t padded, const int32_t* products, int run) {
+  const float* scales = block.weight_scale[0] + run;
+  for (int r = 0; r < block.rows; ++r, o += padded, products += 16, scales += kRuns) {
+    Vec16 sum = vec::load(o);
+    if (kFirst) sum = vec::mul(sum, vec::set1(block.correction[r]));
 HVL_UNROLL
-  for (int w = 0; w < W; ++w) sum[w] = vec::load(o + 16 * w);
-  if (first_step) {
-HVL_UNROLL
-    for (int w = 0; w < W; ++w) sum[w] = vec::mul(sum[w], vec::set1(correction));
-  }
-HVL_UNROLL
-  for (int run = 0; run < Values::kStepRuns; ++run) {
-    const Vec16 scale = vec::set1(scales[run]);
-HVL_UNROLL
-    for (int w = 0; w < W; ++w) {
-      sum[w] = vec::fma(whole_dot<kDots>(products + (w * Values::kProducts + run) * kTileInts, kTileInts), scale, sum[w]);
+    for (int i = 0; i < ValueProducts<kDots>::kSlotRuns; ++i) {
+      sum = vec::fma(whole_dot<kDots>(products + i * kTileInts, kTileInts), vec::set1(scales[i]), sum);
     }
+    vec::store(o, sum);
   }
-HVL_UNROLL
-  for (int w = 0; w < W; ++w) vec::store(o + 16 * w, sum[w]);
 }
 
 template <Dots kDots>
-HVL_HOT_LOOP static void add_values(AttentionBlock& block, const Operands& x) {
+HVL_HOT_LOOP static void add_values(AttentionBlock& block, const Operands& operands, const uint8_t* next, int64_t next_bytes) {
+  const Operands x = operands;
   using Values = ValueProducts<kDots>;
-  constexpr int kStepBlocks = Values::kStepRuns * kAttentionRun / kKvKeyBlock;
-  const int parts = (x.padded + 63) / 64;
-  const int steps = (x.blocks + kStepBlocks - 1) / kStepBlocks * parts;
-  stream(Values{x, parts}, steps, [&](int step, const int32_t* products, int first) __attribute__((always_inline)) {
-    const int32_t d = step % parts * 64, run = step / parts * Values::kStepRuns, left = x.padded - d;
-    for (int r = first; r < at_most(first + 4, block.rows); ++r) {
-      float* o = block.o + r * int64_t{x.padded} + d;
-      const float* scales = block.weight_scale[r] + run;
-      const float correction = block.correction[r];
-      const int32_t* tiles = products + r * 16;
-      if (left >= 64) {
-        add_products<kDots, 4>(o, tiles, scales, correction, run == 0);
-      } else {
-        for (int w = 0; 16 * w < left; ++w) {
-          add_products<kDots, 1>(o + 16 * w, tiles + w * Values::kProducts * kTileInts, scales, correction, run == 0);
-        }
-      }
+  constexpr int kStepBlocks = Values::kSlotRuns * kAttentionRun / kKvKeyBlock;
+  const int sixteens = x.padded / 16, slots = (x.blocks + kStepBlocks - 1) / kStepBlocks * sixteens;
+  const int ahead = static_cast<int>((next_bytes + slots * 64 - 1) / (slots * 64));  // lines of what comes next, a slot
+  stream(Values{x, sixteens}, slots, [&](int slot, const int32_t* products) __attribute__((always_inline)) {
+    const int step = slot / sixteens;
+    for (int i = 0; i < ahead; ++i) _mm_prefetch(next + (int64_t{slot} * ahead + i) * 64, _MM_HINT_T0);
+    float* o = block.o + (slot - step * sixteens) * 16;
+    if (step == 0) {
+      add_products<kDots, true>(block, o, x.padded, products, 0);
+    } else {
+      add_products<kDots, false>(block, o, x.padded, products, step * Values::kSlotRuns);
     }
   });
 }
@@ -292,6 +281,7 @@ HVL_HOT_LOOP static void start_tiles(AttentionBlock& block, TileRows& rows, int3
     const float* x = block.q_row[r];
     uint8_t* out = block.q + r * block.q_stride;
     const RowScale q = {0.0f, inverse[r]};
+    if (r % 4 == 0) tiles_stay_awake();
     for (int32_t d = 0; d < head_dim; d += 16) {
       const Ints values = query_integers(x, d, head_dim, q);
       if constexpr (kDots == Dots::kBytes) {
@@ -307,6 +297,14 @@ HVL_HOT_LOOP static void start_tiles(AttentionBlock& block, TileRows& rows, int3
     start_row(block, r, head_dim, first_part);
   }
   for (int r = block.rows; r < kAttentionQueryBlock; ++r) block.maximum[r] = block.sum[r] = 0.0f;
+}
+
+// Rows are pages apart, where the processor does not see what comes next.
+template <typename Row>
+HVL_VEC void prefetch_rows(const Row& row, int count, int32_t dims) {
+  for (int r = 0; r < count; ++r) {
+    for (int32_t d = 0; d < dims; d += 16) _mm_prefetch(row[r] + d, _MM_HINT_T0);
+  }
 }
 
 struct BlockGroup {
@@ -326,6 +324,7 @@ HVL_VEC void attend_group(const AttentionArgs& args, BlockGroup& group, int32_t 
   TileRows rows;
   for (int i = 0; i < group.count; ++i) {
     AttentionBlock& block = group.blocks[i];
+    if (i + 1 < group.count) prefetch_rows(group.blocks[i + 1].q_row, group.blocks[i + 1].rows, head_dim);
     block.scores = scores;
     block.q = at;  // a tile may read 48 bytes behind the last row: o is there
     block.q_stride = q_stride;
@@ -343,11 +342,15 @@ HVL_VEC void attend_group(const AttentionArgs& args, BlockGroup& group, int32_t 
       AttentionBlock& block = group.blocks[i];
       const int blocks = key_blocks(most_keys(block, 0, block.rows, chunk, kAttentionChunk));
       if (blocks == 0) continue;
+      rows.least = block.visible[0];
+      for (int r = 1; r < block.rows; ++r) rows.least = at_most(rows.least, block.visible[r]);
       for (int r = 0; r < kAttentionQueryBlock; ++r) vec::store(rows.most[r], vec::set1(block.maximum[r]));
       score_keys<kDots>(block, rows, {&k, &columns, block.q, q_stride, padded, chunk, blocks});
       const int end = (blocks + kSliceBlocks - 1) / kSliceBlocks * kSlice;
-      softmax_rows<kDots>(block, rows, v, chunk, args.first && chunk == 0, limits.w, end);
-      add_values<kDots>(block, {&v, &columns, reinterpret_cast<const uint8_t*>(scores), kScoreBytes, padded, chunk, blocks});
+      const int64_t value_bytes = int64_t{blocks} * kKvKeyBlock * padded * (kDots == Dots::kWords ? 2 : 1);
+      softmax_rows<kDots>(block, rows, v, chunk, args.first && chunk == 0, limits.w, end, columns.values, value_bytes);
+      add_values<kDots>(block, {&v, &columns, reinterpret_cast<const uint8_t*>(scores), kScoreBytes, padded, chunk, blocks},
+                        kDots == Dots::kWords ? columns.keys : k.values(chunk), blocks * k.block_bytes);
     }
   }
   for (int i = 0; i < group.count; ++i) finish_block(group.blocks[i], head_dim, args.last);

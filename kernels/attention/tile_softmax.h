@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels/attention/attention_body.h"
+#include "kernels/attention/tiles.h"
 
 namespace hvl {
 namespace {
@@ -86,6 +87,7 @@ HVL_VEC Vec16 max_bits(Vec16 a, Vec16 x) {
 struct TileRows {
   alignas(64) float most[16][16];  // of the scores so far, lane by lane; then the sums of p
   alignas(64) float inverse[16][kRuns];
+  int32_t least;  // keys that every row sees
 };
 
 // Dots of a row with 16 keys from the planes of products at `tile`; of parts, the sum with those before in s.
@@ -95,46 +97,39 @@ HVL_VEC Vec16 dot_so_far(const int32_t* tile, const float* s, bool first_part) {
   return kDots == Dots::kWords && !first_part ? vec::add(vec::load(s), part) : part;
 }
 
-// Rows first .. first + 3 of the products of a slice (for each of four key blocks its planes, tiles), which are a part of the dots, to
-// scores: added to what is there of earlier parts; the last part makes scores of them, and the largest of each lane.
-template <Dots kDots>
-HVL_VEC void to_scores(AttentionBlock& block, TileRows& rows, int first, const int32_t* products, const KvSide& k, int32_t start, int base,
-                       bool first_part, bool last_part) {
-  constexpr int kBlockInts = planes(kDots) * kTileInts;
-  const int32_t seen = start + base;
-  float* s = block.scores + first * kAttentionChunk + base;
-  const int32_t* tile = products + first * 16;
-  const int last = at_most(first + 4, block.rows);
-  int least = kSlice;
-  for (int r = first; r < last; ++r) least = at_most(least, block.visible[r] - seen);
+// Products of the rows with kBlocks key blocks from key start + base on (for each its planes, tiles), which are a part of the dots, to scores:
+// added to what is there of earlier parts; the last part makes scores of them, and the largest of each lane.
+template <Dots kDots, int kBlocks>
+HVL_VEC void to_scores(AttentionBlock& block, TileRows& rows, const int32_t* products, const KvSide& k, int32_t start, int base, bool first_part,
+                       bool last_part) {
+  constexpr int kBlockInts = planes(kDots) * kTileInts, kKeys = kBlocks * kKvKeyBlock;
+  float* s = block.scores + base;
+  const int32_t* tile = products;
   if (kDots == Dots::kWords && !last_part) {
-    for (int r = first; r < last; ++r, s += kAttentionChunk, tile += 16) {
+    for (int r = 0; r < block.rows; ++r, s += kAttentionChunk, tile += 16) vec::store(s, dot_so_far<kDots>(tile, s, first_part));
+  } else if (rows.least - start - base >= kKeys) {
+    Vec16 scale[kBlocks];
 HVL_UNROLL
-      for (int w = 0; w < kSliceBlocks; ++w) vec::store(s + 16 * w, dot_so_far<kDots>(tile + w * kBlockInts, s + 16 * w, first_part));
-    }
-  } else if (least == kSlice) {
-    Vec16 scale[kSliceBlocks];
-HVL_UNROLL
-    for (int w = 0; w < kSliceBlocks; ++w) scale[w] = vec::load(k.scales(seen + 16 * w));
-    for (int r = first; r < last; ++r, s += kAttentionChunk, tile += 16) {
-      const Vec16 factor = vec::set1(block.score_scale[r]);
-      Vec16 score[kSliceBlocks];
-HVL_UNROLL
-      for (int w = 0; w < kSliceBlocks; ++w) {
-        score[w] = vec::mul(vec::mul(dot_so_far<kDots>(tile + w * kBlockInts, s + 16 * w, first_part), factor), scale[w]);
-        vec::store(s + 16 * w, score[w]);
-      }
-      const Vec16 most = vec::max(vec::max(score[0], score[1]), vec::max(score[2], score[3]));
-      vec::store(rows.most[r], vec::max(vec::load(rows.most[r]), most));
-    }
-  } else {
-    for (int r = first; r < last; ++r, s += kAttentionChunk, tile += 16) {
+    for (int w = 0; w < kBlocks; ++w) scale[w] = vec::load(k.scales(start + base + 16 * w));
+    for (int r = 0; r < block.rows; ++r, s += kAttentionChunk, tile += 16) {
       const Vec16 factor = vec::set1(block.score_scale[r]);
       Vec16 most = vec::load(rows.most[r]);
-      const int left = at_most(block.visible[r] - seen, kSlice);
+HVL_UNROLL
+      for (int w = 0; w < kBlocks; ++w) {
+        const Vec16 score = vec::mul(vec::mul(dot_so_far<kDots>(tile + w * kBlockInts, s + 16 * w, first_part), factor), scale[w]);
+        vec::store(s + 16 * w, score);
+        most = vec::max(most, score);
+      }
+      vec::store(rows.most[r], most);
+    }
+  } else {
+    for (int r = 0; r < block.rows; ++r, s += kAttentionChunk, tile += 16) {
+      const Vec16 factor = vec::set1(block.score_scale[r]);
+      Vec16 most = vec::load(rows.most[r]);
+      const int left = at_most(block.visible[r] - start - base, kKeys);
       for (int w = 0; 16 * w < left; ++w) {
         const Vec16 dot = dot_so_far<kDots>(tile + w * kBlockInts, s + 16 * w, first_part);
-        const Vec16 score = vec::mul(vec::mul(dot, factor), vec::load(k.scales(seen + 16 * w)));
+        const Vec16 score = vec::mul(vec::mul(dot, factor), vec::load(k.scales(start + base + 16 * w)));
         vec::store(s + 16 * w, score);
         most = vec::max(most, vec::first_n(score, at_most(left - 16 * w, 16), vec::set1(-__builtin_inff())));
       }
@@ -243,15 +238,24 @@ HVL_VEC void to_bytes(AttentionBlock& block, const TileRows& rows, int r, int en
 
 // All of it: scores (whose lanes' largest are in `rows`) to bytes of weights up to key `end`, a multiple of a slice; maxima, sums, corrections.
 template <Dots kDots>
-HVL_HOT_LOOP static void softmax_rows(AttentionBlock& block, TileRows& rows, const KvSide& v, int32_t start, bool first, float limit, int end) {
+HVL_HOT_LOOP static void softmax_rows(AttentionBlock& block, TileRows& rows, const KvSide& v, int32_t start, bool first, float limit, int end,
+                                      const uint8_t* values, int64_t value_bytes) {
   for (int r = block.rows; r < 16; ++r) vec::store(rows.most[r], vec::zero());
   const Vec16 old = vec::load(block.maximum), maximum = across<Combine::kMax>(rows.most);
   vec::store(block.correction, first ? vec::zero() : exp(vec::sub(old, maximum)));
   vec::store(block.maximum, maximum);
-  for (int r = 0; r < block.rows; ++r) weigh(block, rows, r, v, start, end, limit);
+  const int64_t share = (value_bytes / block.rows + 63) / 64 * 64;  // of what is multiplied next, towards the first cache with each row
+  for (int r = 0; r < block.rows; ++r, values += share) {
+    for (int64_t i = 0; i < share; i += 64) _mm_prefetch(values + i, _MM_HINT_T0);
+    tiles_stay_awake();
+    weigh(block, rows, r, v, start, end, limit);
+  }
   // A row that sees no key here keeps its sum: its correction is exp(0) = 1.
   vec::store(block.sum, vec::fma(vec::load(block.sum), vec::load(block.correction), across<Combine::kAdd>(rows.most)));
-  for (int r = 0; r < block.rows; ++r) to_bytes<kDots>(block, rows, r, end);
+  for (int r = 0; r < block.rows; ++r) {
+    if (r % 4 == 0) tiles_stay_awake();
+    to_bytes<kDots>(block, rows, r, end);
+  }
 }
 
 }  // namespace
