@@ -55,14 +55,11 @@ inline int32_t attention_units(int32_t rows, int32_t heads) {
 }
 
 // All that a call needs beside operands and some kilobytes of stack: for a block of rows scores of a chunk, o, and q as integers of 16 bits. With
-// tiles: o and q of kAttentionGroup blocks, and K and V of a chunk as they lay them out for all of these, a run of dims being whole. A multiple
-// of 128.
+// tiles: o and q of kAttentionGroup blocks, and of a chunk V, and what K has of no whole tile of 64 dims, as tiles take them. A multiple of 128.
 inline constexpr int32_t kAttentionGroup = 4;
-inline int64_t attention_query_bytes(int32_t head_dim) { return int64_t{2} * ((head_dim + 31) / 32 * 32); }  // of a row
 inline int64_t attention_scratch_bytes(int32_t head_dim) {
-  const int64_t row = int64_t{sizeof(float)} * kv_padded(head_dim) + attention_query_bytes(head_dim);
-  return kAttentionQueryBlock * (int64_t{sizeof(float)} * kAttentionChunk + kAttentionGroup * row) +
-         2 * kAttentionChunk * attention_query_bytes(head_dim);
+  const int64_t row = int64_t{sizeof(float) + 2} * kv_padded(head_dim);
+  return kAttentionQueryBlock * (int64_t{sizeof(float)} * kAttentionChunk + kAttentionGroup * row) + kAttentionChunk * (kv_padded(head_dim) + 64);
 }
 
 }  // namespace hvl

@@ -10,23 +10,18 @@
 namespace hvl {
 namespace {
 
-inline constexpr int kSliceBlocks = kSlice / kKvKeyBlock;
 inline constexpr int kTileInts = 256;  // of a stored tile
 static_assert(kAttentionQueryBlock == 16 && kRuns == 8 && kAttentionRun == 32, "the shapes of tiles and trees");
 
-// Products of byte planes that make a dot, in this order: x = 256 hi + lo.
-//   kBytes  the dot      kWide  hi * y, lo * y      kWords  hi * lo + lo * hi, hi * hi, lo * lo
-constexpr int planes(Dots dots) { return dots == Dots::kBytes ? 1 : dots == Dots::kWide ? 2 : 3; }
+// float(dot), rounded once, from the products of byte planes: kBytes has one, kWide hi * y and lo * y, x = 256 hi + lo. Below 2^24 all
+// terms are exact, which holds for 16-bit q and w of at most 512 dims (512 * 255 * 127).
+constexpr int planes(Dots dots) { return dots == Dots::kBytes ? 1 : 2; }
 
-// float(dot), rounded once: below 2^24 all terms are exact, which holds for 16-bit q and w (of at most 512 dims: 512 * 255 * 127), and for
-// 256 hi hi + the middle of a run of 32 (32 * 32 * 32 * 256 + 2 * 32 * 32 * 128), lo being -128 .. 127.
 template <Dots kDots>
-HVL_VEC Vec16 whole_dot(const int32_t* tile, int64_t plane) {
+HVL_VEC Vec16 whole_dot(const int32_t* tile) {
   const Vec16 first = vec::to_float(vec::ints_load(tile));
   if constexpr (kDots == Dots::kBytes) return first;
-  const Vec16 base = vec::set1(256.0f), second = vec::to_float(vec::ints_load(tile + plane));
-  if constexpr (kDots == Dots::kWide) return vec::fma(first, base, second);
-  return vec::fma(vec::fma(second, base, first), base, vec::to_float(vec::ints_load(tile + 2 * plane)));
+  return vec::fma(first, vec::set1(256.0f), vec::to_float(vec::ints_load(tile + kTileInts)));
 }
 
 // How lanes are combined: floats added, their largest, or the largest of integers.
@@ -90,24 +85,14 @@ struct TileRows {
   int32_t least;  // keys that every row sees
 };
 
-// Dots of a row with 16 keys from the planes of products at `tile`; of parts, the sum with those before in s.
-template <Dots kDots>
-HVL_VEC Vec16 dot_so_far(const int32_t* tile, const float* s, bool first_part) {
-  const Vec16 part = whole_dot<kDots>(tile, kTileInts);
-  return kDots == Dots::kWords && !first_part ? vec::add(vec::load(s), part) : part;
-}
-
-// Products of the rows with kBlocks key blocks from key start + base on (for each its planes, tiles), which are a part of the dots, to scores:
-// added to what is there of earlier parts; the last part makes scores of them, and the largest of each lane.
+// Products of the rows with kBlocks key blocks from key start + base on (for each its planes, tiles) to scores, and
+// the largest of each lane.
 template <Dots kDots, int kBlocks>
-HVL_VEC void to_scores(AttentionBlock& block, TileRows& rows, const int32_t* products, const KvSide& k, int32_t start, int base, bool first_part,
-                       bool last_part) {
+HVL_VEC void to_scores(AttentionBlock& block, TileRows& rows, const int32_t* products, const KvSide& k, int32_t start, int base) {
   constexpr int kBlockInts = planes(kDots) * kTileInts, kKeys = kBlocks * kKvKeyBlock;
   float* s = block.scores + base;
   const int32_t* tile = products;
-  if (kDots == Dots::kWords && !last_part) {
-    for (int r = 0; r < block.rows; ++r, s += kAttentionChunk, tile += 16) vec::store(s, dot_so_far<kDots>(tile, s, first_part));
-  } else if (rows.least - start - base >= kKeys) {
+  if (rows.least - start - base >= kKeys) {
     Vec16 scale[kBlocks];
 HVL_UNROLL
     for (int w = 0; w < kBlocks; ++w) scale[w] = vec::load(k.scales(start + base + 16 * w));
@@ -116,7 +101,7 @@ HVL_UNROLL
       Vec16 most = vec::load(rows.most[r]);
 HVL_UNROLL
       for (int w = 0; w < kBlocks; ++w) {
-        const Vec16 score = vec::mul(vec::mul(dot_so_far<kDots>(tile + w * kBlockInts, s + 16 * w, first_part), factor), scale[w]);
+        const Vec16 score = vec::mul(vec::mul(whole_dot<kDots>(tile + w * kBlockInts), factor), scale[w]);
         vec::store(s + 16 * w, score);
         most = vec::max(most, score);
       }
@@ -128,7 +113,7 @@ HVL_UNROLL
       Vec16 most = vec::load(rows.most[r]);
       const int left = at_most(block.visible[r] - start - base, kKeys);
       for (int w = 0; 16 * w < left; ++w) {
-        const Vec16 dot = dot_so_far<kDots>(tile + w * kBlockInts, s + 16 * w, first_part);
+        const Vec16 dot = whole_dot<kDots>(tile + w * kBlockInts);
         const Vec16 score = vec::mul(vec::mul(dot, factor), vec::load(k.scales(start + base + 16 * w)));
         vec::store(s + 16 * w, score);
         most = vec::max(most, vec::first_n(score, at_most(left - 16 * w, 16), vec::set1(-__builtin_inff())));
@@ -153,36 +138,28 @@ HVL_VEC void weigh(AttentionBlock& block, TileRows& rows, int r, const KvSide& v
   const Vec16 most = vec::set1(block.maximum[r]);
   Vec16 sum = vec::zero();
   Ints top[kRuns];
-  const auto weight = [&](int key) __attribute__((always_inline)) {
-    const Vec16 p = exp_or_zero(vec::sub(vec::load(s + key), most));
-    const Vec16 w = vec::mul(p, vec::load(v.scales(start + key)));
-    sum = vec::add(sum, p);
-    vec::store(s + key, w);
-    return vec::float_bits(w);
-  };
-  if (n == kAttentionChunk) {
 HVL_UNROLL
-    for (int run = 0; run < kRuns; ++run) {
-      const Ints first = weight(run * kAttentionRun);
-      top[run] = vec::ints_max(first, weight(run * kAttentionRun + 16));
-    }
-  } else {
-    alignas(64) int32_t tops[kRuns][16] = {};
-    for (int key = 0; key < kAttentionChunk && key < end; key += 16) {
-      if (key >= n) {
-        vec::store(s + key, vec::zero());
-        continue;
-      }
+  for (int run = 0; run < kRuns; ++run) top[run] = vec::ints_zero();
+  const int whole = n / kAttentionRun;  // runs
+  for (int run = 0; run < whole; ++run, s += kAttentionRun) {
+    const float* scales = v.scales(start + run * kAttentionRun);
+    const Vec16 p = exp_or_zero(vec::sub(vec::load(s), most)), w = vec::mul(p, vec::load(scales));
+    const Vec16 p1 = exp_or_zero(vec::sub(vec::load(s + 16), most)), w1 = vec::mul(p1, vec::load(v.scales(start + run * kAttentionRun + 16)));
+    sum = vec::add(vec::add(sum, p), p1);
+    vec::store(s, w);
+    vec::store(s + 16, w1);
+    top[run] = vec::ints_max(vec::float_bits(w), vec::float_bits(w1));
+  }
+  for (int key = whole * kAttentionRun; key < end; key += 16, s += 16) {
+    Vec16 w = vec::zero();
+    if (key < n) {
       const int left = at_most(n - key, 16);
-      const Vec16 p = vec::first_n(exp_or_zero(vec::sub(vec::load(s + key), most)), left, vec::zero());
-      const Vec16 w = vec::first_n(vec::mul(p, vec::load(v.scales(start + key))), left, vec::zero());
+      const Vec16 p = vec::first_n(exp_or_zero(vec::sub(vec::load(s), most)), left, vec::zero());
+      w = vec::first_n(vec::mul(p, vec::load(v.scales(start + key))), left, vec::zero());
       sum = vec::add(sum, p);
-      vec::store(s + key, w);
-      int32_t* run = tops[key / kAttentionRun];
-      vec::ints_store(run, vec::ints_max(vec::ints_load(run), vec::float_bits(w)));
+      top[key / kAttentionRun] = vec::ints_max(top[key / kAttentionRun], vec::float_bits(w));
     }
-HVL_UNROLL
-    for (int run = 0; run < kRuns; ++run) top[run] = vec::ints_load(tops[run]);
+    vec::store(s, w);
   }
   vec::store(rows.most[r], sum);
   // The rule of row_scale, for all runs.
@@ -200,17 +177,10 @@ HVL_VEC __m512i weight_integers(const float* w, float inverse) {
   return vec::round_to_ints(vec::mul(vec::load(w), vec::set1(inverse))).v;
 }
 
-// Bytes of two vectors of 16-bit integers: 32 of hi, then 32 of lo. kWords: lo is -128 .. 127, and every four are in the order 0 2 1 3, as
-// split_words has them.
-template <Dots kDots>
+// Bytes of two vectors of 16-bit integers: 32 of hi, then 32 of lo.
 HVL_VEC __m512i byte_planes(__m512i a, __m512i b) {
-  __m512i words = _mm512_packs_epi32(a, b);
-  __m128i order = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
-  if constexpr (kDots == Dots::kWords) {
-    words = _mm512_xor_si512(_mm512_add_epi16(words, _mm512_set1_epi16(128)), _mm512_set1_epi16(128));
-    order = _mm_setr_epi8(0, 4, 2, 6, 8, 12, 10, 14, 1, 5, 3, 7, 9, 13, 11, 15);
-  }
-  const __m512i grouped = _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(order));  // of each four lanes of a and b: lo, lo, hi, hi
+  const __m512i order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+  const __m512i grouped = _mm512_shuffle_epi8(_mm512_packs_epi32(a, b), order);  // of each four lanes of a and b: lo, lo, hi, hi
   return _mm512_permutexvar_epi32(_mm512_setr_epi32(2, 6, 10, 14, 3, 7, 11, 15, 0, 4, 8, 12, 1, 5, 9, 13), grouped);
 }
 
@@ -229,8 +199,8 @@ HVL_VEC void to_bytes(AttentionBlock& block, const TileRows& rows, int r, int en
       vec::ints_store(out, {_mm512_permutexvar_epi32(order, bytes)});
       out += 64;
     } else {
-      vec::ints_store(out, {byte_planes<kDots>(a, b)});
-      vec::ints_store(out + 64, {byte_planes<kDots>(c, d)});
+      vec::ints_store(out, {byte_planes(a, b)});
+      vec::ints_store(out + 64, {byte_planes(c, d)});
       out += 128;
     }
   }
