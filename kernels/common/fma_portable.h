@@ -27,6 +27,20 @@ __attribute__((always_inline)) static inline Float4 to_floats(Double2 low, Doubl
   return __builtin_shufflevector(__builtin_convertvector(low, Float2), __builtin_convertvector(high, Float2), 0, 1, 2, 3);
 }
 
+struct Float16 {
+  Float4 a, b, c, d;
+};
+
+#ifdef __FP_FAST_FMAF
+__attribute__((always_inline)) static inline Float4 fma4(Float4 a, Float4 b, Float4 c) {
+  for (int i = 0; i < 4; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+}
+
+__attribute__((always_inline)) static inline Float16 fma16(Float16 x, Float16 y, Float16 z) {
+  return {fma4(x.a, y.a, z.a), fma4(x.b, y.b, z.b), fma4(x.c, y.c, z.c), fma4(x.d, y.d, z.d)};
+}
+#else
 // p + c rounded to odd.
 __attribute__((always_inline)) static inline Double2 add_to_odd(Double2 p, Double2 c) {
   const Double2 sum = p + c, part = sum - p;
@@ -42,20 +56,6 @@ __attribute__((noinline, cold)) static Float4 fma_with_care(Float4 a, Float4 b, 
   return to_floats(low, high);
 }
 
-struct Float16 {
-  Float4 a, b, c, d;
-};
-
-#ifdef __FP_FAST_FMAF
-__attribute__((always_inline)) static inline Float4 fma4(Float4 a, Float4 b, Float4 c) {
-  for (int i = 0; i < 4; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
-  return c;
-}
-
-__attribute__((always_inline)) static inline Float16 fma16(Float16 x, Float16 y, Float16 z) {
-  return {fma4(x.a, y.a, z.a), fma4(x.b, y.b, z.b), fma4(x.c, y.c, z.c), fma4(x.d, y.d, z.d)};
-}
-#else
 // Sets bits of `doubtful` where the sum may be wrong.
 __attribute__((always_inline)) static inline Float4 fma_or_doubt(Float4 a, Float4 b, Float4 c, Int4& doubtful) {
   const Double2 low = low_doubles(a) * low_doubles(b) + low_doubles(c), high = high_doubles(a) * high_doubles(b) + high_doubles(c);
