@@ -39,6 +39,9 @@ namespace {
 
 constexpr int64_t kSetBytes = 640 << 10;  // of weights: what an L2 cache keeps beside the tile's x, if not a single row block is more
 
+// Row blocks whose groups one token takes in turn: memory is read in as many streams, and a processor's own prefetching follows each of them.
+constexpr int32_t kSideBySide = 4;
+
 template <int kValue>
 struct Index {
   static constexpr int value = kValue;
@@ -85,7 +88,7 @@ HVL_INLINE inline int32_t start_of_sums(const int32_t* sums) {
 template <typename S, int kWeightBits, int kTokens>
 HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, const uint8_t* w, TileOfX tile, float* acc) {
   constexpr int kVectors = S::kVectors;
-  constexpr int kPrefetchBytes = 4096;  // weights come from memory or the L2 cache, and the processor's own prefetch stops at page ends
+  constexpr int kPrefetchBytes = 2048;  // weights come from memory or the L2 cache, and the processor's own prefetch stops at page ends
   constexpr bool kBothNibbles = kWeightBits == 4 && S::kBothNibbles;  // in one step, and both planes in one sum
   using Int = typename S::Int;
   if constexpr (S::kRows == kLinearRowBlock) row0 = 0;
@@ -261,24 +264,31 @@ void run(const LinearArgs& args, int32_t begin, int32_t end) {
   // Planes that are whole ways of the L1 cache apart share its sets: no more of them than weights passing through leave room for.
   const int32_t most = S::kMaxStreams > kWays && plane % kWayBytes == 0 ? kMaxTokens / 2 : kMaxTokens;
   const int32_t tokens = args.x.rows, tiles = (tokens + most - 1) / most;
-  alignas(64) float acc[kMaxTokens * kLinearRowBlock];
+  constexpr int32_t kTiles = kMaxTokens > kSideBySide ? kMaxTokens : kSideBySide;
+  alignas(64) float acc[kTiles * kLinearRowBlock];
   for (int64_t s = 0; s < sets; ++s) {
     const int32_t first = begin + int32_t(blocks * s / sets), last = begin + int32_t(blocks * (s + 1) / sets);
     for (int32_t i = 0, token = 0; i < tiles; ++i) {
       const int32_t next = int32_t(int64_t(tokens) * (i + 1) / tiles), count = next - token;
       const TileOfX tile = {args.x.q + token * layout.row_bytes, args.x.scales + int64_t(token) * groups, args.x.sums + int64_t(token) * groups * 2};
       const AddGroups add = add_groups_of<S, kWeightBits>(count);
-      for (int32_t b = first; b < last; ++b) {
-        prefetch_out(args, b, token, count);
-        memset(acc, 0, size_t(count) * kLinearRowBlock * sizeof(float));
+      const int32_t most_beside = count == 1 ? kSideBySide : 1;
+      for (int32_t b = first; b < last; b += most_beside) {
+        const int32_t beside = last - b < most_beside ? last - b : most_beside;
+        for (int32_t n = 0; n < beside; ++n) prefetch_out(args, b + n, token, count);
+        memset(acc, 0, size_t(beside) * count * kLinearRowBlock * sizeof(float));
         // In passes over a part of the rows, a group at a time: its weights are in the L1 cache after the first.
-        const int32_t at_once = S::kRows == kLinearRowBlock ? groups : 1;
+        const int32_t at_once = S::kRows == kLinearRowBlock && beside == 1 ? groups : 1;
         const uint8_t* w = weight.data + b * block_bytes;
         for (int32_t g = 0; g < groups; g += at_once, w += linear_group_bytes(weight)) {
           const TileOfX part = {tile.q + int64_t(g) * weight.group_size, tile.scales + g, tile.sums + 2 * g};
-          for (int32_t row0 = 0; row0 < kLinearRowBlock; row0 += S::kRows) add(layout, row0, at_once, w, part, acc);
+          for (int32_t n = 0; n < beside; ++n) {
+            for (int32_t row0 = 0; row0 < kLinearRowBlock; row0 += S::kRows) {
+              add(layout, row0, at_once, w + n * block_bytes, part, acc + n * kLinearRowBlock);
+            }
+          }
         }
-        store_block<S>(args, b, token, count, acc);
+        for (int32_t n = 0; n < beside; ++n) store_block<S>(args, b + n, token, count, acc + n * count * kLinearRowBlock);
       }
       token = next;
     }
