@@ -26,8 +26,8 @@ def test_rates_are_plausible(limits: Limits) -> None:
     assert 0.05 < bytes_a_cycle < 128
     for kind in limits.kinds:
         if kind not in (READ, CLOCK):
-            # At least half an instruction of 128 bits a cycle, at most four of 512, or the 2048 of tiles of 8 bits (clocks of a busy machine
-            # move between two samples).
+            # At least half an instruction of 128 bits a cycle, at most four of 512, or the 2048 of tiles of 8 bits (clocks of a busy
+            # machine move between two samples).
             most = 2500 if "amx" in _core.cpu_info()["isa"] else 600
             assert 4 < max(limits.sample(kind, runs=3)) / clock < most, kind
 
