@@ -8,9 +8,10 @@
 // blocks; groups, whose weights stay in four tiles while the tokens of the pass go by. Dots go through memory to be scaled and added, while the
 // next tile's dots run.
 //
-// What bounds it (Granite Rapids, single thread): a group of 128 keeps the dots of 16 tokens by 32 rows to 4 instructions, 64 cycles; storing
-// them, adding 32 vectors in float32 (80 cycles by themselves), x from the L2 cache (1.5 cycles a line) and out overlap with them only in
-// part: 270 to 340 cycles, a fifth to a quarter of the tiles' peak, 2 to 3 times what vpdpbusd reaches.
+// What bounds it (a Xeon server, one thread): a group of 128 keeps the dots of 16 tokens by 32 rows to 4 instructions, 64 cycles. Storing them,
+// adding 32 vectors in float32 (80 cycles by themselves), x from the L2 cache (1.5 cycles a line) and out overlap with them only in part: 270
+// to 340 cycles, a fifth to a quarter of the tiles' peak, 2 to 3 times what vpdpbusd reaches. Tried and no faster: adding a step or two later,
+// adding between dots and stores, loading x a step ahead, all of a group's dots before all of its sums, prefetching out.
 #include <immintrin.h>
 
 #include "kernels/linear/simd512.h"

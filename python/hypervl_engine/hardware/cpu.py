@@ -49,7 +49,7 @@ _ISAS = ("avx512vnni", "avx2", "reference")
 # Sets with few figures of their own, and whose stand in for the others.
 _LIKE = {"portable": "reference", "avxvnni": "avx2", "amxint8": "avx512vnni", "neondot": "avx2", "i8mm": "avx2"}
 _OWN_RATES = {
-    "amxint8": {"macs_w4a16": 115, "macs_w4a8": 200, "macs_w8a16": 115, "macs_w8a8": 190},  # one Granite Rapids server
+    "amxint8": {"macs_w4a16": 115, "macs_w4a8": 200, "macs_w8a16": 115, "macs_w8a8": 190},  # one Xeon server with AMX
     "avxvnni": {"macs_w4a16": 23, "macs_w4a8": 43, "macs_w8a16": 23, "macs_w8a8": 43},  # the same, its 256-bit instructions
 }
 
