@@ -54,7 +54,7 @@ case ${1:-} in
     fi
     # The last torch whose arm64 wheel needs no CUDA libraries (99 MB); its dependencies' markers would be answered for this machine.
     if [ "${2:-}" = test ] && [ ! -e "$arm/site/.test" ]; then
-      wheels "transformers>=5.0" sympy networkx loguru psutil
+      wheels "transformers>=5.0" sympy networkx loguru psutil pydantic
       wheels --no-deps "compressed-tensors>=0.12"
       wheels --no-deps "torch==2.7.1"
       touch "$arm/site/.test"

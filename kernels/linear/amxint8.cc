@@ -35,6 +35,9 @@ struct alignas(64) TileConfig {
       row_bytes[tile] = uint16_t(tile == 2 || tile == 3 ? along_k : 64);
     }
   }
+
+  // All of it as an operand: gcc 12's intrinsic names the first 8 bytes only, so that stores to the others could go.
+  void load() const { asm volatile("ldtilecfg %0" : : "m"(*this)); }
 };
 
 // Vectors of nibbles to bytes, laid out as 8-bit weights are.
@@ -182,13 +185,13 @@ void run_tiles(const LinearArgs& args, int32_t begin, int32_t end) {
   const TileConfig whole(kTileTokens, along_k), rest(left, along_k);
   for (int64_t s = 0; s < sets; ++s) {
     const int32_t first = begin + int32_t(blocks * s / sets), last = begin + int32_t(blocks * (s + 1) / sets);
-    if (passes > 0) _tile_loadconfig(&whole);
+    if (passes > 0) whole.load();
     for (int32_t i = 0; i < passes; ++i) {
       const int32_t token = tiles * i / passes * kTileTokens;
       tile_pass<kWeightBits, kPlanes>(args, first, last, token, tiles * (i + 1) / passes * kTileTokens - token);
     }
     if (left == 0) continue;
-    _tile_loadconfig(&rest);
+    rest.load();
     tile_pass<kWeightBits, kPlanes>(args, first, last, tokens - left, left);
   }
   _tile_release();
