@@ -35,10 +35,6 @@ FloatArray math(const std::string& variant, const std::string& function, const F
   if (wanted == Isa::id) run(&math_##isa);
   HVL_FULL_ISAS(HVL_MATH)
 #undef HVL_MATH
-#define HVL_MATH_OF_BASE(id, isa, base) \
-  if (wanted == Isa::id) run(&math_##base);
-  HVL_PARTIAL_ISAS(HVL_MATH_OF_BASE)
-#undef HVL_MATH_OF_BASE
   return out;
 }
 

@@ -75,8 +75,10 @@ def default_cpu_spec(threads: int) -> HardwareSpec:
         "cache_bytes": assumed(DEFAULT_FAST_BYTES, "a typical share of the last-level cache, not calibrated"),
         "launch_s": assumed(5e-7, "handing a step to a spinning thread pool, not calibrated"),
     }
+    own = _OWN_RATES.get(isa, {})
     for name, rates in _DEFAULT_RATES.items():
-        figures[name] = assumed(_OWN_RATES.get(isa, {}).get(name, rates[column]), f"usual for {isa}, not calibrated")
+        whose = isa if name in own else _ISAS[column]  # a set without a figure of its own says whose it has
+        figures[name] = assumed(own.get(name, rates[column]), f"usual for {whose}, not calibrated")
     return HardwareSpec("cpu", False, figures)
 
 
