@@ -171,11 +171,14 @@ VrcRequant requant(Operands& operands, int32_t channels) {
 
 int32_t lanes(Shape& shape, const char* name) { return (shape.size(name) + kVrcLanes - 1) / kVrcLanes * kVrcLanes; }
 
+constexpr std::initializer_list<int64_t> kGroupSizes = {32, 64, 128, 256, 384, 512};
+
 // `copies` > 1: as many weights of this shape, one after another, so that they come from memory and not from a cache.
 Work linear(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const int32_t tokens = shape.size("rows"), outputs = shape.size("outputs"), inputs = shape.size("inputs");
-  const int32_t group_size = shape.one_of("group_size", {32, 64, 128}, 128);
+  const int32_t group_size = shape.one_of("group_size", kGroupSizes, 128);
   const LinearWeight like{nullptr, outputs, inputs, shape.one_of("weight_bits", {4, 8}), group_size, 16};
+  if (!linear_group_fits(like)) fail(ErrorKind::kValue, "time_kernel('linear'): group_size is ", group_size, ": expected 128 or less with 4 bits");
   const int32_t bits = shape.one_of("activation_bits", {8, 16}), copies = shape.size("copies", 1);
   const QuantizedRows x = quantized(operands, tokens, inputs, group_size, bits);
   float* out = operands.array<float>(int64_t(tokens) * outputs);
@@ -194,7 +197,7 @@ Work linear(const KernelTable& kernels, Shape& shape, Operands& operands) {
 Work quantize(const KernelTable& kernels, Shape& shape, Operands& operands) {
   const int32_t rows = shape.size("rows"), cols = shape.size("cols");
   const float* x = operands.input<float>(rows, cols);
-  const int32_t group_size = shape.one_of("group_size", {32, 64, 128}, 128), bits = shape.one_of("activation_bits", {8, 16});
+  const int32_t group_size = shape.one_of("group_size", kGroupSizes, 128), bits = shape.one_of("activation_bits", {8, 16});
   const QuantizeArgs args{x, cols, quantized(operands, rows, cols, group_size, bits)};
   return operands.after_inputs(shape, launch(kernels.quantize, args, rows));
 }

@@ -23,9 +23,8 @@ void check_linear(Section& s) {
     fail(ErrorKind::kCheckpoint, s.name, ": a linear weight needs rows and columns from 1 to ", kMaxLinearSide);
   }
   const bool bits_fit = w.bits == 4 || w.bits == 8;
-  const bool group_fits = w.group_size == 32 || w.group_size == 64 || w.group_size == 128;
-  if (!bits_fit || !group_fits || (w.scale_bits != 16 && w.scale_bits != 32)) {
-    fail(ErrorKind::kCheckpoint, s.name, ": expected 4 or 8 bits, groups of 32, 64 or 128 and scales of 16 or 32 bits, got ", w.bits,
+  if (!bits_fit || !linear_group_fits(w) || (w.scale_bits != 16 && w.scale_bits != 32)) {
+    fail(ErrorKind::kCheckpoint, s.name, ": expected 4 or 8 bits, groups of 32, 64 or 128 (8 bits without zero points: to 512) and scales of 16 or 32 bits, got ", w.bits,
          ", ", w.group_size, " and ", w.scale_bits);
   }
   if (w.zero_points != 0 && w.zero_points != 1) fail(ErrorKind::kCheckpoint, s.name, ": zero_points is ", w.zero_points, ", expected 0 or 1");

@@ -12,33 +12,15 @@
 // adding 32 vectors in float32 (80 cycles by themselves), x from the L2 cache (1.5 cycles a line) and out overlap with them only in part: 270
 // to 340 cycles, a fifth to a quarter of the tiles' peak, 2 to 3 times what vpdpbusd reaches. Tried and no faster: adding a step or two later,
 // adding between dots and stores, loading x a step ahead, all of a group's dots before all of its sums, prefetching out.
-#include <immintrin.h>
-
-#include "kernels/linear/simd512.h"
+#include "kernels/linear/amx.h"
+#include "kernels/linear/amx_long_groups.h"
 
 namespace hvl {
 namespace {
 
-constexpr int32_t kPassSteps = 8, kTileTokens = 16;  // a step: one plane of a tile of tokens
+constexpr int32_t kPassSteps = 8;  // a step: one plane of a tile of tokens
 constexpr int32_t kLeastTokens = 5;
-constexpr int32_t kTileSums = kTileTokens * kLinearRowBlock;
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-
-  // Tiles 0-1: sums of 16 tokens by the first and second 16 rows; 2-3: x, two parts along K; 4-7: weights of both halves and parts.
-  TileConfig(int32_t tokens, int32_t along_k) {
-    for (int tile = 0; tile < 8; ++tile) {
-      rows[tile] = uint8_t(tile < 4 ? tokens : along_k / 4);
-      row_bytes[tile] = uint16_t(tile == 2 || tile == 3 ? along_k : 64);
-    }
-  }
-
-  // All of it as an operand: gcc 12's intrinsic names the first 8 bytes only, so that stores to the others could go.
-  void load() const { asm volatile("ldtilecfg %0" : : "m"(*this)); }
-};
+constexpr int32_t kMostShort = 128;
 
 // Vectors of nibbles to bytes, laid out as 8-bit weights are.
 HVL_INLINE inline void spread_nibbles(const uint8_t* packed, int32_t vectors, int8_t* out) {
@@ -83,12 +65,6 @@ HVL_INLINE inline void tile_step(bool is_unsigned, bool two, const uint8_t* x, i
 }
 #undef HVL_STEP
 
-// The group's scales and zero points of 32 rows.
-struct RowFactors {
-  __m512 scales[2];
-  __m512i zero_points[2];
-};
-
 // acc (tokens, 32) += dots of a tile of tokens and one group (planes, 16, 32), of hi (or of all of x) and lo. x: of its first token and the group.
 template <int kPlanes, bool kZeroPoints>
 HVL_INLINE inline void add_dots(const int32_t* dots, RowFactors w, const float* scales_x, const int32_t* sums_x, int64_t groups,
@@ -104,15 +80,6 @@ HVL_INLINE inline void add_dots(const int32_t* dots, RowFactors w, const float* 
       _mm512_store_ps(acc + at, _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, _mm512_load_ps(acc + at)));
     }
   }
-}
-
-HVL_INLINE inline RowFactors row_factors(const LinearWeight& weight, const uint8_t* group) {
-  RowFactors f = {};
-  for (int half = 0; half < 2; ++half) {
-    f.scales[half] = weight.scale_bits == 16 ? Avx512Vnni<1>::halves(group, half) : _mm512_loadu_ps(reinterpret_cast<const float*>(group) + 16 * half);
-    if (weight.zero_points) f.zero_points[half] = Avx512Vnni<1>::shorts(group + linear_scale_bytes(weight), half);
-  }
-  return f;
 }
 
 // Row blocks [first, last) with `tokens` tokens from token0 on: whole tiles, or less than one.
@@ -133,6 +100,7 @@ void tile_pass(const LinearArgs& args, int32_t first, int32_t last, int32_t toke
   const uint8_t* group = weight.data + first * int64_t(linear_block_bytes(weight));
   int slot = 0;
   for (int32_t b = first; b < last; ++b) {
+    OutAhead ahead(args, b + 1, b + 1 < last, token0, tokens, steps * groups);
     memset(acc, 0, size_t(tokens) * kLinearRowBlock * sizeof(float));
     // The dots of the tile before, which are added while this one's run.
     const float* scales_before = nullptr;
@@ -156,6 +124,7 @@ void tile_pass(const LinearArgs& args, int32_t first, int32_t last, int32_t toke
       load_weights(w, group_size);
       for (int32_t step = 0; step < steps; ++step) {
         tile_step(kPlanes == 2 && step % 2 == 1, two, step_x(step, g), stride, dots[slot] + step % kPlanes * kTileSums);
+        ahead.some();
         if (step % kPlanes != kPlanes - 1) continue;
         if (scales_before) add_before();
         if (step == kPlanes - 1) factors = row_factors(weight, group);
@@ -172,29 +141,40 @@ void tile_pass(const LinearArgs& args, int32_t first, int32_t last, int32_t toke
   }
 }
 
-template <int kWeightBits, int kPlanes>
-void run_tiles(const LinearArgs& args, int32_t begin, int32_t end) {
-  const LinearWeight& weight = args.weight;
-  const int32_t along_k = weight.group_size < 64 ? weight.group_size : 64;
-  const int64_t block_bytes = int64_t(linear_block_bytes(weight));
+using RunPass = void (*)(const LinearArgs& args, int32_t first, int32_t last, int32_t token0, int32_t tokens);
+
+// Whole tiles of tokens in passes of at most `most` tiles, as equal as they can be, then the tokens that are left.
+void run_passes(const LinearArgs& args, int32_t begin, int32_t end, RunPass run_pass, int32_t most, const TileConfig& whole, const TileConfig& rest) {
+  const int64_t block_bytes = int64_t(linear_block_bytes(args.weight));
   const int64_t blocks = end - begin, fitting = kSetBytes / block_bytes > 0 ? kSetBytes / block_bytes : 1;
   const int64_t sets = (blocks + fitting - 1) / fitting;
-  // Whole tiles in passes as equal as they can be, then the tokens that are left.
   const int32_t tokens = args.x.rows, tiles = tokens / kTileTokens, left = tokens % kTileTokens;
-  const int32_t most = kPassSteps / kPlanes, passes = (tiles + most - 1) / most;
-  const TileConfig whole(kTileTokens, along_k), rest(left, along_k);
+  const int32_t passes = (tiles + most - 1) / most;
   for (int64_t s = 0; s < sets; ++s) {
     const int32_t first = begin + int32_t(blocks * s / sets), last = begin + int32_t(blocks * (s + 1) / sets);
     if (passes > 0) whole.load();
     for (int32_t i = 0; i < passes; ++i) {
       const int32_t token = tiles * i / passes * kTileTokens;
-      tile_pass<kWeightBits, kPlanes>(args, first, last, token, tiles * (i + 1) / passes * kTileTokens - token);
+      run_pass(args, first, last, token, tiles * (i + 1) / passes * kTileTokens - token);
     }
     if (left == 0) continue;
     rest.load();
-    tile_pass<kWeightBits, kPlanes>(args, first, last, tokens - left, left);
+    run_pass(args, first, last, tokens - left, left);
   }
   _tile_release();
+}
+
+template <int kWeightBits, int kPlanes>
+void run_tiles(const LinearArgs& args, int32_t begin, int32_t end) {
+  const int32_t group_size = args.weight.group_size, left = args.x.rows % kTileTokens;
+  if (group_size > kMostShort) {
+    if constexpr (kWeightBits == 8) {
+      run_passes(args, begin, end, long_pass<kPlanes>, kLongPassTokens / kTileTokens, {4, 6, kTileTokens, 64}, {4, 6, left, 64});
+    }
+    return;
+  }
+  const int32_t along_k = group_size < 64 ? group_size : 64;
+  run_passes(args, begin, end, tile_pass<kWeightBits, kPlanes>, kPassSteps / kPlanes, {2, 4, kTileTokens, along_k}, {2, 4, left, along_k});
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 namespace hvl {
 namespace {
 
-constexpr int kMaxGroup = 128;
 constexpr int32_t kPassRows = 8;  // four pairs of rows by four streams of two tokens: 16 sums
 
 // A group's x as pairs of tokens: (pairs, k / 8, planes) registers of 8 values of two tokens each.
@@ -98,7 +97,7 @@ void add_block_pairs(const Layout& layout, const uint8_t* w, const TileOfX& tile
   if constexpr (kPairs > 1) {
     if (tokens <= 2 * (kPairs - 1)) return add_block_pairs<kWeightBits, kPlanes, kPairs - 1>(layout, w, tile, tokens, acc);
   }
-  alignas(64) uint8_t x[kPairs * kPlanes * 2 * kMaxGroup];
+  alignas(64) uint8_t x[kPairs * kPlanes * 2 * kMostGroup];
   for (int32_t g = 0; g < layout.groups; ++g, w += layout.group_bytes) {
     const TileOfX part = tile.at(layout, g);
     pair_up<kPlanes, kPairs>(layout, part, tokens, x);

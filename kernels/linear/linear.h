@@ -1,7 +1,8 @@
 // y = x W^T (+ bias) (+ residual), with W in 4 or 8 bits and x in 16 or 8 bits, both scaled by groups along K.
 //
 // Arithmetic, the same to the bit in every variant. For one token and one output row, over the groups g = 0 .. G-1 in order:
-//   dot_g = sum_k q_x[k] * (q_w[k] - zero_g)           exact int32 (at most 128 * 32768 * 255 < 2^30); zero_g is 0 without zero points
+//   dot_g = sum_k q_x[k] * (q_w[k] - zero_g)           exact int32 (512 * 32767 * 128 and 128 * 32767 * 255 are below 2^31); zero_g is 0 without
+//                                                      zero points
 //   acc   = fma(float(dot_g), scale_w[g] * scale_x[g], acc)     float32, acc starts at +0
 //   y     = acc;  y = y + bias (if bias);  y = residual + y (if residual)
 //
@@ -29,10 +30,16 @@ struct LinearWeight {
   int32_t rows;         // N, outputs
   int32_t cols;         // K, inputs
   int32_t bits;         // 4 or 8
-  int32_t group_size;   // 32, 64 or 128
+  int32_t group_size;   // 32, 64 or 128; for 8 bits without zero points also 256, 384 or 512
   int32_t scale_bits;   // 16 (F16) or 32 (F32)
   int32_t zero_points = 0;  // 1: a zero point a row and group, in the range of the weights; 0: symmetric
 };
+
+inline constexpr int32_t kMostGroup = 512;
+inline bool linear_group_fits(const LinearWeight& w) {
+  if (w.group_size == 32 || w.group_size == 64 || w.group_size == 128) return true;
+  return w.bits == 8 && !w.zero_points && w.group_size % 128 == 0 && 0 < w.group_size && w.group_size <= kMostGroup;
+}
 
 // Bytes of the scales and zero points of one (row block, group), of all of it, of one row block, and of the whole packed weight.
 inline size_t linear_scale_bytes(const LinearWeight& w) { return size_t(kLinearRowBlock) * (w.scale_bits / 8); }

@@ -66,7 +66,7 @@ bool pack_blocks(const StoredWord& stored_word, const float* scales, const int8_
       exact = pack_scales(scales, scale_cols, w, row0, group, at) && exact;
       if (w.zero_points) pack_zero_points(zero_points, scale_cols, w, row0, group, at + linear_scale_bytes(w));
       at += linear_header_bytes(w);
-      // A group (at most 128 * 32 bytes) stays in the L1 cache while the rows are read one after another.
+      // A group (at most 512 * 32 bytes) stays in the L1 cache while the rows are read one after another.
       for (int32_t r = 0; r < kLinearRowBlock; ++r) {
         for (int32_t j = 0; j < group_words; ++j) {
           const uint32_t stored = r < rows ? stored_word(row0 + r, group * group_words + j) : zero_word(w.bits);

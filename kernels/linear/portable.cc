@@ -29,35 +29,46 @@ void hvl_tvm_linear_dots_portable(const int16_t* x, const int16_t* w, int32_t* o
 namespace hvl {
 namespace {
 
-constexpr int32_t kTileTokens = 32, kTileBlocks = 4, kMostGroup = 128;
+constexpr int32_t kTileTokens = 32, kTileBlocks = 4, kMostPart = 128;  // a longer group in parts
 
-// What a tile is worked on in: 36 KiB of the first cache, and of the stack.
+// What a tile is worked on in: 52 KiB of the caches, and of the stack.
 struct alignas(64) Tile {
   float acc[kTileBlocks][kTileTokens][kLinearRowBlock];
-  int16_t x[kTileTokens * kMostGroup];
-  int16_t w[kLinearRowBlock * kMostGroup];
+  int32_t sums[kTileBlocks][kTileTokens][kLinearRowBlock];  // of a group's parts so far
+  int16_t x[kTileTokens * kMostPart];
+  int16_t w[kLinearRowBlock * kMostPart];
   int32_t dots[kTileTokens][kLinearRowBlock];
   float scales[kLinearRowBlock];
   int16_t offset[kLinearRowBlock][2];
 };
 
-void widen_weights(const LinearWeight& weight, const uint8_t* group, Tile& tile) {
+// Values [part, part + count) of a group as int16.
+void widen_weights(const LinearWeight& weight, const uint8_t* group, int32_t part, int32_t count, Tile& tile) {
   int16_t zero_points[kLinearRowBlock] = {};
   if (weight.zero_points) memcpy(zero_points, group + linear_scale_bytes(weight), sizeof zero_points);
   const int32_t offset = weight.bits == 4 ? 8 : 0;
   for (int32_t r = 0; r < kLinearRowBlock; ++r) tile.offset[r][0] = tile.offset[r][1] = int16_t(zero_points[r] + offset);
-  const uint8_t* values = group + linear_header_bytes(weight);
+  const uint8_t* values = group + linear_header_bytes(weight) + size_t(part) * kLinearRowBlock * weight.bits / 8;
   if (weight.bits == 4) {
-    hvl_tvm_widen_nibbles_portable(values, tile.offset[0], tile.w, weight.group_size / 8);
+    hvl_tvm_widen_nibbles_portable(values, tile.offset[0], tile.w, count / 8);
   } else {
-    hvl_tvm_widen_bytes_portable(values, tile.offset[0], tile.w, weight.group_size / 4);
+    hvl_tvm_widen_bytes_portable(values, tile.offset[0], tile.w, count / 4);
   }
+}
+
+void load_scales(const LinearWeight& weight, const uint8_t* group, Tile& tile) {
   if (weight.scale_bits == 32) {
     memcpy(tile.scales, group, sizeof tile.scales);
   } else {
     uint16_t halves[kLinearRowBlock];
     memcpy(halves, group, sizeof halves);
     for (int32_t r = 0; r < kLinearRowBlock; ++r) tile.scales[r] = f32_from_f16(halves[r]);
+  }
+}
+
+void add_part(bool first, const int32_t (*dots)[kLinearRowBlock], int32_t tokens, int32_t (*sums)[kLinearRowBlock]) {
+  for (int32_t t = 0; t < tokens; ++t) {
+    for (int32_t r = 0; r < kLinearRowBlock; ++r) sums[t][r] = first ? dots[t][r] : sums[t][r] + dots[t][r];
   }
 }
 
@@ -85,15 +96,21 @@ void run_tile(const LinearArgs& args, int32_t block0, int32_t blocks, int32_t to
   const int32_t groups = linear_groups(weight), group_size = weight.group_size;
   const int64_t plane = int64_t(groups) * group_size, row_bytes = plane * (args.x.bits / 8);
   memset(tile.acc, 0, size_t(blocks) * sizeof tile.acc[0]);
+  const auto widen_x = args.x.bits == 16 ? hvl_tvm_widen_x16_portable : hvl_tvm_widen_x8_portable;
+  const int32_t count = group_size < kMostPart ? group_size : kMostPart;
   for (int32_t g = 0; g < groups; ++g) {
-    const uint8_t* x = args.x.q + token0 * row_bytes + int64_t(g) * group_size;
-    const auto widen_x = args.x.bits == 16 ? hvl_tvm_widen_x16_portable : hvl_tvm_widen_x8_portable;
-    widen_x(x, tile.x, group_size, tokens, row_bytes, plane);
-    for (int32_t b = 0; b < blocks; ++b) {
-      widen_weights(weight, weight.data + size_t(block0 + b) * linear_block_bytes(weight) + size_t(g) * linear_group_bytes(weight), tile);
-      hvl_tvm_linear_dots_portable(tile.x, tile.w, tile.dots[0], group_size / 2, tokens);
-      for (int32_t t = 0; t < tokens; ++t) {
-        add_dots(tile.dots[t], tile.scales, args.x.scales[int64_t(token0 + t) * groups + g], tile.acc[b][t]);
+    for (int32_t part = 0; part < group_size; part += count) {
+      widen_x(args.x.q + token0 * row_bytes + int64_t(g) * group_size + part, tile.x, count, tokens, row_bytes, plane);
+      for (int32_t b = 0; b < blocks; ++b) {
+        const uint8_t* group = weight.data + size_t(block0 + b) * linear_block_bytes(weight) + size_t(g) * linear_group_bytes(weight);
+        widen_weights(weight, group, part, count, tile);
+        hvl_tvm_linear_dots_portable(tile.x, tile.w, tile.dots[0], count / 2, tokens);
+        add_part(part == 0, tile.dots, tokens, tile.sums[b]);
+        if (part + count < group_size) continue;
+        load_scales(weight, group, tile);
+        for (int32_t t = 0; t < tokens; ++t) {
+          add_dots(tile.sums[b][t], tile.scales, args.x.scales[int64_t(token0 + t) * groups + g], tile.acc[b][t]);
+        }
       }
     }
   }

@@ -11,8 +11,8 @@ namespace {
 using ZeroPoints = std::optional<Array<int8_t>>;
 
 LinearWeight layout_of(int32_t rows, int32_t cols, int32_t bits, int32_t group_size, int32_t scale_bits, bool zero_points) {
-  check_group_size(group_size);
   check(bits == 4 || bits == 8, "expected bits 4 or 8, got " + std::to_string(bits));
+  check_group_size(group_size, bits, zero_points);
   check(scale_bits == 16 || scale_bits == 32, "expected scale_bits 16 or 32, got " + std::to_string(scale_bits));
   return {nullptr, rows, cols, bits, group_size, scale_bits, zero_points};
 }

@@ -46,16 +46,18 @@ inline std::pair<int32_t, int32_t> cut(int32_t begin, int32_t end, int32_t units
   return {begin, end};
 }
 
-inline void check_group_size(int32_t group_size) {
-  check(group_size == 32 || group_size == 64 || group_size == 128,
-        "expected group_size 32, 64 or 128, got " + std::to_string(group_size));
+inline void check_group_size(int32_t group_size, int32_t bits, bool zero_points) {
+  LinearWeight layout = {};
+  layout.bits = bits, layout.group_size = group_size, layout.zero_points = zero_points;
+  check(linear_group_fits(layout),
+        "expected group_size 32, 64 or 128 (8 bits without zero points: to 512), got " + std::to_string(group_size));
 }
 
 // packed: the bytes of a packed (rows, cols) weight, or of `blocks` of its row blocks; their number tells whether it has zero points.
 inline LinearWeight weight_of(const Array<uint8_t>& packed, int32_t rows, int32_t cols, int32_t bits, int32_t group_size,
                               int32_t scale_bits, int32_t blocks = -1) {
-  check_group_size(group_size);
   check(bits == 4 || bits == 8, "expected bits 4 or 8, got " + std::to_string(bits));
+  check_group_size(group_size, bits, false);
   check(scale_bits == 16 || scale_bits == 32, "expected scale_bits 16 or 32, got " + std::to_string(scale_bits));
   LinearWeight weight = {packed.data(), rows, cols, bits, group_size, scale_bits};
   const auto size = [&] { return blocks < 0 ? linear_bytes(weight) : blocks * linear_block_bytes(weight); };

@@ -14,7 +14,7 @@ struct QuantizedRows {
   int32_t* sums;     // (rows, groups, 2): sum of the values; sum of `hi` (bits 16) or of the values again (bits 8)
   int32_t rows;
   int32_t cols;
-  int32_t group_size;  // 32, 64 or 128
+  int32_t group_size;  // 32, 64, 128, 256, 384 or 512
   int32_t bits;        // 16 or 8
 };
 

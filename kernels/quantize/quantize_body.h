@@ -10,7 +10,7 @@
 namespace hvl {
 namespace {
 
-constexpr int32_t kMaxGroup = 128;
+constexpr int32_t kMaxGroup = 512;
 // Added and taken away again, it leaves the nearest integer (ties to even) of any |v| < 2^22.
 constexpr float kRounder = 0x1.8p23f;
 

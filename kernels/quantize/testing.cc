@@ -17,7 +17,7 @@ struct OutArrays {
 
 // Filled with a pattern, so that a byte that is not written shows.
 OutArrays make_out(int32_t rows, int32_t cols, int32_t group_size, int32_t bits) {
-  check_group_size(group_size);
+  check_group_size(group_size, 8, false);
   check(bits == 8 || bits == 16, "expected bits 8 or 16, got " + std::to_string(bits));
   const int32_t groups = quantized_groups(cols, group_size);
   OutArrays out = {aligned_array<uint8_t>({rows, groups * group_size * (bits / 8)}), aligned_array<float>({rows, groups}),

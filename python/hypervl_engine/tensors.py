@@ -37,8 +37,16 @@ class TensorSpec:
 
     @property
     def engine_group(self) -> int:
-        """Columns that share a scale in memory: one scale a row is repeated for every 128."""
-        return self.group_size or 128
+        """Columns that share a scale in memory, of weights and of what they are multiplied by.
+
+        One scale a row is repeated: for 8 bits without zero points as seldom as dots of int32 allow, so that less is scaled and added.
+        Of the sizes that pad the columns least, the largest.
+        """
+        if self.group_size:
+            return self.group_size
+        if self.bits == 4 or self.zero_points:
+            return 128
+        return min((512, 384, 256, 128), key=lambda group: -(-self.shape[1] // group) * group)
 
 
 def expected_tensors(config: Config) -> dict[str, TensorSpec]:

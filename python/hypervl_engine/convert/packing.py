@@ -16,14 +16,14 @@ CHUNK_VALUES = 8 << 20  # of float32 at once: 32 MB, and a few times that while 
 
 
 def plan(config: Config, group_size: int) -> QuantizationConfig:
-    """4 bits for the language model, 8 for vision and projectors.
+    """4 bits for the language model, 8 with one scale a row for vision and projectors.
 
-    The group is the largest of 128, 64 and 32, at most `group_size`, that divides the columns, else one scale a row.
+    The group of 4-bit weights is the largest of 128, 64 and 32, at most `group_size`, that divides the columns, else one scale a row.
     """
     groups: dict[QuantScheme, dict[str, None]] = {}
     for name, (_, columns) in linear_shapes(config):
         bits = 4 if name.startswith(("model.language_model.", "lm_head.")) else 8
-        size = next((g for g in (128, 64, 32) if g <= group_size and columns % g == 0), 0)
+        size = next((g for g in (128, 64, 32) if bits == 4 and g <= group_size and columns % g == 0), 0)
         module = name.removesuffix(".weight")
         layered = re.sub(r"\\\.layers\\\.\d+\\\.", r"\\.layers\\.\\d+\\.", re.escape(module))
         target = f"re:{layered}$" if layered != re.escape(module) else module
