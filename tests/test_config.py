@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -218,12 +219,15 @@ def test_float_checkpoint_says_convert() -> None:
 
 
 def test_so400m_columns() -> None:
-    """1152 columns take groups of 128; 4304 no group divides, so that linear has one scale a row."""
+    """8-bit weights have one scale a row, which memory repeats for groups that pad the columns least."""
     values = tiny()
     values["vision_configs"]["base"] |= {"hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16}
     config = Config.from_dict(values)
     plan = packing.plan(config, 128)
     at = "model.vision_tower.base.encoder.layers.0."
-    assert plan.scheme(at + "self_attn.q_proj", "Linear").group_size == 128
-    assert plan.scheme(at + "mlp.fc1", "Linear").group_size == 128
-    assert plan.scheme(at + "mlp.fc2", "Linear").group_size == 0
+    assert plan.scheme(at + "self_attn.q_proj", "Linear").group_size == 0
+    specs = expected_tensors(dataclasses.replace(config, quantization_config=plan))
+    assert specs[at + "mlp.fc1.weight"].engine_group == 384
+    assert specs[at + "mlp.fc2.weight"].engine_group == 256
+    assert specs["model.vision_tower.large.encoder.layers.0.mlp.fc1.weight"].engine_group == 128
+    assert specs["lm_head.weight" if "lm_head.weight" in specs else "model.language_model.embed_tokens.weight"].engine_group == 128

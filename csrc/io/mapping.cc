@@ -26,6 +26,29 @@ struct Descriptor {
   int release() { return std::exchange(value, -1); }
 };
 
+constexpr size_t kHugePage = size_t(2) << 20;
+
+// A file mapped for huge pages, from a boundary of one on, where its system keeps files in them (ext4 and xfs of recent Linux do): decode,
+// which reads every weight a token, spends a twentieth of its time on page tables otherwise. MAP_FAILED and errno as mmap.
+void* map_file(int file, size_t bytes, int access) {
+  if (bytes < kHugePage) return mmap(nullptr, bytes, access, MAP_SHARED, file, 0);
+  void* reserved = mmap(nullptr, bytes + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (reserved == MAP_FAILED) return reserved;
+  auto* const start = static_cast<uint8_t*>(reserved);
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(start) % kHugePage) % kHugePage;
+  const size_t page = size_t(sysconf(_SC_PAGESIZE)), whole = (bytes + page - 1) / page * page;
+  void* data = mmap(start + before, bytes, access, MAP_SHARED | MAP_FIXED, file, 0);
+  const int error = errno;
+  if (data == MAP_FAILED) {
+    munmap(start, bytes + kHugePage);
+    errno = error;
+    return data;
+  }
+  if (before > 0) munmap(start, before);
+  munmap(start + before + whole, kHugePage - before + bytes - whole);
+  return data;
+}
+
 std::string identity_of(const struct stat& info) {
   std::ostringstream out;
   out << info.st_dev << '.' << info.st_ino << '.' << info.st_size;
@@ -59,11 +82,12 @@ Mapping Mapping::read_file(const std::string& path, std::string* identity) {
   Mapping m;
   if (info.st_size == 0) return m;
   const size_t bytes = static_cast<size_t>(info.st_size);
-  void* data = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file.value, 0);
+  void* data = map_file(file.value, bytes, PROT_READ);
   if (data == MAP_FAILED) fail_system(errno, path);
   m.data_ = static_cast<uint8_t*>(data);
   m.bytes_ = bytes;
-  madvise(data, bytes, MADV_WILLNEED);
+  // Reading ahead by huge pages or, where there are none, all of it: what is read ahead in small pages stays in them.
+  if (bytes < kHugePage || madvise(data, bytes, MADV_HUGEPAGE) != 0) madvise(data, bytes, MADV_WILLNEED);
   return m;
 }
 
@@ -73,7 +97,7 @@ Mapping Mapping::create_file(const std::string& path, size_t bytes) {
   int error = posix_fallocate(file.value, 0, static_cast<off_t>(bytes));
   void* data = MAP_FAILED;
   if (error == 0) {
-    data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.value, 0);
+    data = map_file(file.value, bytes, PROT_READ | PROT_WRITE);
     if (data == MAP_FAILED) error = errno;
   }
   if (error != 0) {
@@ -84,6 +108,7 @@ Mapping Mapping::create_file(const std::string& path, size_t bytes) {
   m.data_ = static_cast<uint8_t*>(data);
   m.bytes_ = bytes;
   m.file_ = file.release();
+  madvise(data, bytes, MADV_HUGEPAGE);
   return m;
 }
 

@@ -42,6 +42,8 @@ constexpr int64_t kSetBytes = 640 << 10;  // of weights: what an L2 cache keeps 
 // Row blocks whose groups one token takes in turn: memory is read in as many streams, and a processor's own prefetching follows each of them.
 constexpr int32_t kSideBySide = 4;
 
+constexpr int64_t kPrefetchBytes = 2048;  // weights come from memory or the L2 cache, and the processor's own prefetch stops at page ends
+
 template <int kValue>
 struct Index {
   static constexpr int value = kValue;
@@ -84,11 +86,10 @@ HVL_INLINE inline int32_t start_of_sums(const int32_t* sums) {
   return S::kPlanes == 1 ? -128 * sums[0] : -(128 * 256) * sums[1];
 }
 
-// Adds `count` groups of rows [row0, row0 + S::kRows) of a row block to acc (kTokens, 32).
+// Adds `count` groups of rows [row0, row0 + S::kRows) of a row block to acc (kTokens, 32), with prefetches `ahead` bytes ahead.
 template <typename S, int kWeightBits, int kTokens>
-HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, const uint8_t* w, TileOfX tile, float* acc) {
+HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, const uint8_t* w, TileOfX tile, float* acc, int64_t ahead) {
   constexpr int kVectors = S::kVectors;
-  constexpr int kPrefetchBytes = 2048;  // weights come from memory or the L2 cache, and the processor's own prefetch stops at page ends
   constexpr bool kBothNibbles = kWeightBits == 4 && S::kBothNibbles;  // in one step, and both planes in one sum
   using Int = typename S::Int;
   if constexpr (S::kRows == kLinearRowBlock) row0 = 0;
@@ -118,7 +119,7 @@ HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, 
     int32_t left = layout.vectors;  // at least 4
     do {
       unroll<S::kRows * 4 / 64>([&](auto line) HVL_INLINE {
-        _mm_prefetch(reinterpret_cast<const char*>(wp + kPrefetchBytes + 64 * line), _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(wp + ahead + 64 * line), _MM_HINT_T0);
       });
       if constexpr (kBothNibbles) {
         Int low_values[kVectors], high_values[kVectors];
@@ -201,7 +202,7 @@ HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, 
   }
 }
 
-using AddGroups = void (*)(const Layout&, int32_t, int32_t, const uint8_t*, TileOfX, float*);
+using AddGroups = void (*)(const Layout&, int32_t, int32_t, const uint8_t*, TileOfX, float*, int64_t);
 
 template <typename S, int kWeightBits, int kTokens = S::kMaxStreams / S::kPlanes>
 inline AddGroups add_groups_of(int32_t tokens) {
@@ -281,10 +282,12 @@ void run(const LinearArgs& args, int32_t begin, int32_t end) {
         const int32_t at_once = S::kRows == kLinearRowBlock && beside == 1 ? groups : 1;
         const uint8_t* w = weight.data + b * block_bytes;
         for (int32_t g = 0; g < groups; g += at_once, w += linear_group_bytes(weight)) {
+          // Behind the last group come, for each of the row blocks, those that are read after these.
+          const int64_t ahead = kPrefetchBytes + (g + at_once == groups ? (beside - 1) * block_bytes : 0);
           const TileOfX part = {tile.q + int64_t(g) * weight.group_size, tile.scales + g, tile.sums + 2 * g};
           for (int32_t n = 0; n < beside; ++n) {
             for (int32_t row0 = 0; row0 < kLinearRowBlock; row0 += S::kRows) {
-              add(layout, row0, at_once, w + n * block_bytes, part, acc + n * kLinearRowBlock);
+              add(layout, row0, at_once, w + n * block_bytes, part, acc + n * kLinearRowBlock, ahead);
             }
           }
         }
