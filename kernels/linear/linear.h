@@ -35,7 +35,6 @@ struct LinearWeight {
   int32_t zero_points = 0;  // 1: a zero point a row and group, in the range of the weights; 0: symmetric
 };
 
-inline constexpr int32_t kMostGroup = 512;
 inline bool linear_group_fits(const LinearWeight& w) {
   if (w.group_size == 32 || w.group_size == 64 || w.group_size == 128) return true;
   return w.bits == 8 && !w.zero_points && w.group_size % 128 == 0 && 0 < w.group_size && w.group_size <= kMostGroup;

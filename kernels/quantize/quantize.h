@@ -6,6 +6,8 @@
 
 namespace hvl {
 
+inline constexpr int32_t kMostGroup = 512;
+
 // (rows, cols) activations. cols is padded with zeros to padded_cols, a multiple of group_size.
 // bits 16: value = 256 * hi + lo; a row is padded_cols int8 `hi`, then padded_cols uint8 `lo`. bits 8: a row is padded_cols int8.
 struct QuantizedRows {

@@ -10,7 +10,6 @@
 namespace hvl {
 namespace {
 
-constexpr int32_t kMaxGroup = 512;
 // Added and taken away again, it leaves the nearest integer (ties to even) of any |v| < 2^22.
 constexpr float kRounder = 0x1.8p23f;
 
@@ -73,8 +72,10 @@ struct PlainGroup {
   // x * inverse, rounded -> planes and sums. Does not look at x when inverse is 0.
   static void store(const float* x, int32_t n, float inverse, float limit, int32_t group_size, int32_t bits, uint8_t* first, uint8_t* low,
                     int32_t* sums) {
-    alignas(64) int32_t values[kMaxGroup] = {};
-    for (int32_t i = 0; inverse != 0.0f && i < n; ++i) {
+    if (inverse == 0.0f) n = 0;
+    alignas(64) int32_t values[kMostGroup];
+    memset(values + n, 0, (group_size - n) * sizeof(int32_t));
+    for (int32_t i = 0; i < n; ++i) {
       float v = x[i] * inverse;
       v = v > limit ? limit : v;
       v = v < -limit ? -limit : v;
@@ -105,7 +106,7 @@ inline void quantize_rows(const QuantizeArgs& args, int32_t begin, int32_t end) 
 inline void quantize_rows_i16(const QuantizeI16Args& args, int32_t begin, int32_t end) {
   const QuantizedRows& out = args.out;
   const int32_t groups = quantized_groups(out.cols, out.group_size), padded_cols = groups * out.group_size;
-  alignas(64) int32_t values[kMaxGroup];
+  alignas(64) int32_t values[kMostGroup];
   for (int32_t row = begin; row < end; ++row) {
     uint8_t* q = out.q + int64_t(row) * padded_cols * 2;
     for (int32_t g = 0; g < groups; ++g) {
@@ -113,7 +114,7 @@ inline void quantize_rows_i16(const QuantizeI16Args& args, int32_t begin, int32_
       const int32_t n = left < out.group_size ? left : out.group_size;
       const int64_t at = int64_t(row) * groups + g;
       const int16_t* x = args.x + int64_t(row) * out.cols + k;
-      memset(values, 0, sizeof values);
+      memset(values + n, 0, (out.group_size - n) * sizeof(int32_t));
       for (int32_t i = 0; i < n; ++i) values[i] = x[i];
       out.scales[at] = args.scale;
       store_group(values, out.group_size, 16, q + k, q + padded_cols + k, out.sums + 2 * at);
