@@ -65,7 +65,7 @@ def _calls(variant: str) -> _Calls:
     for tokens in (1, 2, 5, 8, 19):
         for x_bits in (16, 8):
             for bits in (4, 8):
-                for group, zero_points in ((32, False), (64, True), (128, False)):
+                for group, zero_points in ((32, False), (64, True), (128, False), *([(256, False)] if bits == 8 else [])):
                     name = f"linear W{bits}A{x_bits} tokens {tokens} group {group}{' zero points' if zero_points else ''}"
                     yield name, lambda rng, a=(tokens, x_bits, bits, group, zero_points): _linear(rng, variant, *a)
     for kv_bits, x_bits in ((16, 16), (8, 16), (8, 8)):

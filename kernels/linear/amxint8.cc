@@ -1,6 +1,8 @@
 // AMX: dots of 16 tokens x 16 rows x 64 values of K an instruction (tdpbssd, tdpbusd), for as many tokens as make tiles worth while; fewer
 // go the way of AVX-512 VNNI (byte_dots.h).
 //
+// Here: groups of up to 128 values of K. Longer ones, which 8-bit weights of one scale a row have: amx_long_groups.h.
+//
 // The packed layout is that of a tile of weights already: 16 lines of 4 values of K for 16 rows, 128 bytes apart. Bytes are loaded as they lie,
 // nibbles are spread into the same layout once a group and pass, as signed values: no offset has to be taken out again.
 //
@@ -11,7 +13,7 @@
 // What bounds it (a Xeon server, one thread): a group of 128 keeps the dots of 16 tokens by 32 rows to 4 instructions, 64 cycles. Storing them,
 // adding 32 vectors in float32 (80 cycles by themselves), x from the L2 cache (1.5 cycles a line) and out overlap with them only in part: 270
 // to 340 cycles, a fifth to a quarter of the tiles' peak, 2 to 3 times what vpdpbusd reaches. Tried and no faster: adding a step or two later,
-// adding between dots and stores, loading x a step ahead, all of a group's dots before all of its sums, prefetching out.
+// adding between dots and stores, loading x a step ahead, all of a group's dots before all of its sums (with eight groups at once: a third slower).
 #include "kernels/linear/amx.h"
 #include "kernels/linear/amx_long_groups.h"
 
