@@ -190,13 +190,39 @@ def test_rounds_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(bench_peers, "prepare", lambda *_: {"status": "ok"})
     monkeypatch.setattr(bench_peers, "missing_packages", lambda *_: [])
     monkeypatch.setattr(bench_peers, "measure", measured)
-    options = argparse.Namespace(rounds=2, redo_failed=False)
+    options = argparse.Namespace(rounds=2, redo_failed=False, minutes=60.0)
     with pytest.raises(KeyboardInterrupt):
         bench_peers.run([ours, theirs], ResultsFile(tmp_path / "r.jsonl"), options)
     bench_peers.run([ours, theirs], ResultsFile(tmp_path / "r.jsonl"), options)
     assert ran == [OURS, "torch", "torch", "torch", OURS]  # rounds begin at alternating ends
     bench_peers.run([ours, theirs], ResultsFile(tmp_path / "r.jsonl"), options)
     assert len(ran) == 5
+
+
+def test_every_workload_has_a_round_before_one_has_two() -> None:
+    order = list(bench_peers.in_turn(list(all_cases()), 2))
+    assert [number for number, _ in order] == sorted(number for number, _ in order)
+    assert len(set(order)) == len(order) == sum(1 if case.once else 2 for case in all_cases())
+    towers = [(number, case.setting) for number, case in order if case.workload == "vision base 256"]
+    assert towers == [(0, "a8"), (0, "w8a8"), (0, "a16"), (0, "bf16"), (1, "bf16"), (1, "a16"), (1, "w8a8"), (1, "a8")]
+
+
+def test_nothing_begins_after_the_time_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    monkeypatch.setattr(bench_peers.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(bench_peers, "Machine", lambda: None)
+    monkeypatch.setattr(bench_peers, "missing_packages", lambda *_: [])
+    monkeypatch.setattr(bench_peers, "prepare", lambda *_: {"status": "ok"})
+    monkeypatch.setattr(bench_peers, "measure", lambda *_: now.__setitem__(0, now[0] + 50) or {"status": "ok", "ms": 1.0})
+    file = ResultsFile(tmp_path / "r.jsonl")
+    case, options = Case("vrc", OURS, "int8"), argparse.Namespace(rounds=3, redo_failed=False, minutes=1.0)
+    bench_peers.run([case], file, options)
+    assert [file.get(case.record(number)) is not None for number in range(3)] == [True, True, False]
+    assert "stopped after 1 minutes" in capsys.readouterr().err
+    bench_peers.run([case], file, options)
+    assert file.get(case.record(2)) is not None
+    bench_peers.run([case], file, options)
+    assert "stopped" not in capsys.readouterr().err
 
 
 def test_a_failure_ends_a_case_but_not_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +232,7 @@ def test_a_failure_ends_a_case_but_not_the_others(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(bench_peers, "prepare", lambda case, _: {"status": "ok" if case == ours else "failed"})
     monkeypatch.setattr(bench_peers, "measure", lambda *_: {"status": "ok", "ms": 1.0})
     file = ResultsFile(tmp_path / "r.jsonl")
-    bench_peers.run([theirs, ours, gone], file, argparse.Namespace(rounds=2, redo_failed=False))
+    bench_peers.run([theirs, ours, gone], file, argparse.Namespace(rounds=2, redo_failed=False, minutes=60.0))
     assert [(file.get(c.record(n)) or {}).get("status") for c in (ours, theirs, gone) for n in (0, 1)] == [
         "ok",
         "ok",

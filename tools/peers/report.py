@@ -129,11 +129,17 @@ def conditions(results: Results) -> str:
         f"{kind} {statistics.median(values) / 1e9:.0f} ({min(values) / 1e9:.0f} to {max(values) / 1e9:.0f})"
         for kind, values in limits.items()
     )
+    counts = {len(rounds) for case, rounds in results.rounds.items() if not case.once}
+    rounds = f", {_between(counts)} rounds a workload" if counts else ""
     return (
-        f"{len(found)} runs between {days[0]} and {days[-1]} on {processor()}, 2 threads; hypervl at {commits(_ours(results))}; "
+        f"{len(found)} runs{rounds} between {days[0]} and {days[-1]} on {processor()}, 2 threads; hypervl at {commits(_ours(results))}; "
         + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
         + f". Limits in the same runs, G/s: {rates}. Before {busy} runs other processes took more than {NOISY:.0%} of the processors."
     )
+
+
+def _between(counts: set[int]) -> str:
+    return str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def _ours(results: Results) -> list[Record]:
