@@ -6,6 +6,7 @@ import argparse
 import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 from hypervl_engine.convert.random_model import PRESETS
 
 from tools import bench_peers
+from tools.experiments.openvino_dots import dot_kind
 from tools.experiments.results import ResultsFile
 from tools.experiments.sections import replace_section
 from tools.peers.cases import OURS, PACKAGES, Case, all_cases, module, needs_preparation
-from tools.peers.gguf import write_qwen3
+from tools.peers.gguf import WEIGHTS, write_qwen3
 from tools.peers.report import document, target_table
 from tools.peers.targets import Results, Target, targets
 
@@ -98,7 +100,9 @@ def test_shares_of_limits(tmp_path: Path) -> None:
         {
             Case("llm", OURS, "a16"): [{"decode_8": 40.0, "prefill_512": 150.0, "cache_bytes_per_token": 0.0}],
             Case("llm", OURS, "a8"): [{"prefill_512": 150.0}],
-            Case("vision large 256", "openvino", "bf16"): [{"latency_ms": 500.0}],
+            Case("vision large 256", "openvino", "bf16"): [{"latency_ms": 500.0, "dots": "bf16"}],
+            Case("llm", "openvino-genai", "dq128"): [{"prefill_512": 150.0, "dots": "bf16"}],
+            Case("llm", "openvino-genai", "f32-dq128"): [{"prefill_512": 150.0, "dots": None}],
         },
     )
     assert results.share(Case("llm", OURS, "a16"), "decode_8") == pytest.approx(40 * 9e8 / 4e10)
@@ -107,6 +111,41 @@ def test_shares_of_limits(tmp_path: Path) -> None:
     assert a16 == pytest.approx(2 * a8)
     assert results.share(Case("vision large 256", "openvino", "bf16"), "latency_ms") == pytest.approx(161.5e9 / 0.5 / 4e11, rel=0.01)
     assert results.share(Case("llm", OURS, "a8"), "peak_rss_mib") is None
+    bf16, unknown = (results.share(Case("llm", "openvino-genai", setting), "prefill_512") for setting in ("dq128", "f32-dq128"))
+    assert bf16 == pytest.approx(a8 * 9e11 / 4e11)
+    assert unknown is None
+
+
+def test_peak_is_the_best_settings_of_those_with_all_workloads(tmp_path: Path) -> None:
+    (target,) = (target for target in targets() if target.metric == "peak_rss_mib")
+    results = kept(
+        tmp_path / "r.jsonl",
+        {
+            Case("llm", OURS, "a16"): [{"peak_rss_mib": 1000.0}],
+            Case("llm", "llama.cpp", "fa"): [{"peak_rss_mib": 2000.0}],
+            Case("llm", "llama.cpp", "fa unmapped"): [{"peak_rss_mib": 1200.0}],
+            Case("llm", "llama.cpp", "q8_0 fa"): [{"prefill_512": 150.0}],
+        },
+    )
+    found = results.compare(target)
+    assert found is not None
+    assert (found.peer, found.ratio) == (("llama.cpp", "fa unmapped"), pytest.approx(1.2))
+
+
+def test_what_openvino_says_it_ran() -> None:
+    def graph(*layers: tuple[str, str]) -> Any:
+        def text(value: str) -> Any:
+            return SimpleNamespace(astype=lambda _: value)
+
+        nodes = [{"layerType": text(layer), "primitiveType": text(name)} for layer, name in layers]
+        ops = [SimpleNamespace(get_rt_info=lambda info=info: info) for info in nodes]
+        return SimpleNamespace(get_runtime_model=lambda: SimpleNamespace(get_ops=lambda: ops))
+
+    fc = "FullyConnected"
+    assert dot_kind(graph(("MatMul", "brgemm_avx512_f32"), (fc, "brgemm_avx512_amx_bf16"))) == "bf16"
+    assert dot_kind(graph((fc, "brgemm_avx512_amx_I8"), (fc, "brgemm_avx512_amx_I8"), (fc, "brgemm_avx512_amx_bf16"))) == "int8"
+    assert dot_kind(graph((fc, "brgemm_avx512_f32"))) is None
+    assert dot_kind(graph(("Eltwise", "jit_avx512_bf16"))) is None
 
 
 def test_report_of_made_up_results(tmp_path: Path) -> None:
@@ -151,13 +190,39 @@ def test_rounds_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(bench_peers, "prepare", lambda *_: {"status": "ok"})
     monkeypatch.setattr(bench_peers, "missing_packages", lambda *_: [])
     monkeypatch.setattr(bench_peers, "measure", measured)
-    options = argparse.Namespace(rounds=2, redo_failed=False)
+    options = argparse.Namespace(rounds=2, redo_failed=False, minutes=60.0)
     with pytest.raises(KeyboardInterrupt):
         bench_peers.run([ours, theirs], ResultsFile(tmp_path / "r.jsonl"), options)
     bench_peers.run([ours, theirs], ResultsFile(tmp_path / "r.jsonl"), options)
     assert ran == [OURS, "torch", "torch", "torch", OURS]  # rounds begin at alternating ends
     bench_peers.run([ours, theirs], ResultsFile(tmp_path / "r.jsonl"), options)
     assert len(ran) == 5
+
+
+def test_every_workload_has_a_round_before_one_has_two() -> None:
+    order = list(bench_peers.in_turn(list(all_cases()), 2))
+    assert [number for number, _ in order] == sorted(number for number, _ in order)
+    assert len(set(order)) == len(order) == sum(1 if case.once else 2 for case in all_cases())
+    towers = [(number, case.setting) for number, case in order if case.workload == "vision base 256"]
+    assert towers == [(0, "a8"), (0, "w8a8"), (0, "a16"), (0, "bf16"), (1, "bf16"), (1, "a16"), (1, "w8a8"), (1, "a8")]
+
+
+def test_nothing_begins_after_the_time_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    monkeypatch.setattr(bench_peers.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(bench_peers, "Machine", lambda: None)
+    monkeypatch.setattr(bench_peers, "missing_packages", lambda *_: [])
+    monkeypatch.setattr(bench_peers, "prepare", lambda *_: {"status": "ok"})
+    monkeypatch.setattr(bench_peers, "measure", lambda *_: now.__setitem__(0, now[0] + 50) or {"status": "ok", "ms": 1.0})
+    file = ResultsFile(tmp_path / "r.jsonl")
+    case, options = Case("vrc", OURS, "int8"), argparse.Namespace(rounds=3, redo_failed=False, minutes=1.0)
+    bench_peers.run([case], file, options)
+    assert [file.get(case.record(number)) is not None for number in range(3)] == [True, True, False]
+    assert "stopped after 1 minutes" in capsys.readouterr().err
+    bench_peers.run([case], file, options)
+    assert file.get(case.record(2)) is not None
+    bench_peers.run([case], file, options)
+    assert "stopped" not in capsys.readouterr().err
 
 
 def test_a_failure_ends_a_case_but_not_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +232,7 @@ def test_a_failure_ends_a_case_but_not_the_others(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(bench_peers, "prepare", lambda case, _: {"status": "ok" if case == ours else "failed"})
     monkeypatch.setattr(bench_peers, "measure", lambda *_: {"status": "ok", "ms": 1.0})
     file = ResultsFile(tmp_path / "r.jsonl")
-    bench_peers.run([theirs, ours, gone], file, argparse.Namespace(rounds=2, redo_failed=False))
+    bench_peers.run([theirs, ours, gone], file, argparse.Namespace(rounds=2, redo_failed=False, minutes=60.0))
     assert [(file.get(c.record(n)) or {}).get("status") for c in (ours, theirs, gone) for n in (0, 1)] == [
         "ok",
         "ok",
@@ -188,10 +253,11 @@ def test_packages_are_looked_for_in_the_engines_interpreter() -> None:
     assert bench_peers._engine_and_python(f"torch={sys.executable}") == ("torch", Path(sys.executable).absolute())
 
 
-def test_gguf_is_laid_out_as_its_header_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("weights", "number", "block_bytes"), [("q4_0", 2, 18), ("q8_0", 8, 34)])
+def test_gguf_is_laid_out_as_its_header_says(tmp_path: Path, weights: str, number: int, block_bytes: int) -> None:
     text = {**PRESETS["tiny"]["text_config"]}
     path = tmp_path / "x.gguf"
-    write_qwen3(path, text)
+    write_qwen3(path, text, WEIGHTS[weights])
     content = path.read_bytes()
     at = 0
 
@@ -223,7 +289,8 @@ def test_gguf_is_laid_out_as_its_header_says(tmp_path: Path) -> None:
         shape = [take("Q") for _ in range(rank)]
         kind, offset = take("I"), take("Q")
         assert offset == -(-end // 32) * 32, name
-        end = offset + (int(np.prod(shape)) * 4 if kind == 0 else int(np.prod(shape)) // 32 * 18)
+        assert kind == (0 if rank == 1 else number)
+        end = offset + (int(np.prod(shape)) * 4 if kind == 0 else int(np.prod(shape)) // 32 * block_bytes)
     data = -(-at // 32) * 32
     assert len(content) == data + -(-end // 32) * 32
     assert tensors == 2 + 11 * text["num_hidden_layers"]

@@ -1,6 +1,7 @@
 """Our engine beside others on the same shapes, in turn: one command, one table.
 
-    python tools/bench_peers.py                        all workloads, 3 rounds (about an hour); goes on where it stopped
+    python tools/bench_peers.py                        all workloads, 3 rounds (about an hour and a half); goes on where it stopped
+    python tools/bench_peers.py --minutes 60           begins nothing new after an hour; say it again for the rest
     python tools/bench_peers.py --only 'llm|vrc'       some of them; --list shows what there is
     python tools/bench_peers.py --report               writes docs/peers.md from what is there
 
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +91,7 @@ def prepare(case: Case, options: argparse.Namespace) -> Record:
 
 
 def run(cases: list[Case], results: ResultsFile, options: argparse.Namespace) -> None:
-    """Measures what is not there yet, round by round; within a workload the order alternates."""
+    """Measures what is not there yet: a round of every workload, then the next; within a workload the order alternates."""
     usable = []
     for engine in dict.fromkeys(case.engine for case in cases):
         if missing := missing_packages(engine, options):
@@ -96,21 +99,29 @@ def run(cases: list[Case], results: ResultsFile, options: argparse.Namespace) ->
         else:
             usable.append(engine)
     machine = Machine()
+    end = time.monotonic() + 60 * options.minutes
     failed: set[Case] = set()
-    for workload in dict.fromkeys(case.workload for case in cases):
-        group = [case for case in cases if case.workload == workload and case.engine in usable]
-        for number in range(options.rounds):
-            for case in group if number % 2 == 0 else group[::-1]:
-                record = case.record(number)
-                if case in failed or (case.once and number > 0) or not wanted(results.get(record), options.redo_failed):
-                    continue
-                result = prepare(case, options)
-                if result["status"] == "ok":
-                    result = measure(case, machine, options)
-                if result["status"] != "ok":
-                    failed.add(case)
-                results.add(record, result)
-                print(f"round {number + 1}, {case.label}: {summary(result)}", file=sys.stderr, flush=True)
+    for number, case in in_turn([case for case in cases if case.engine in usable], options.rounds):
+        if case in failed or not wanted(results.get(case.record(number)), options.redo_failed):
+            continue
+        if time.monotonic() >= end:
+            print(f"stopped after {options.minutes:g} minutes; the same command goes on from here", file=sys.stderr)
+            return
+        result = prepare(case, options)
+        if result["status"] == "ok":
+            result = measure(case, machine, options)
+        if result["status"] != "ok":
+            failed.add(case)
+        results.add(case.record(number), result)
+        print(f"round {number + 1}, {case.label}: {summary(result)}", file=sys.stderr, flush=True)
+
+
+def in_turn(cases: list[Case], rounds: int) -> Iterator[tuple[int, Case]]:
+    """(round, case) in the order they are measured."""
+    for number in range(rounds):
+        for workload in dict.fromkeys(case.workload for case in cases):
+            group = [case for case in cases if case.workload == workload and not (case.once and number > 0)]
+            yield from ((number, case) for case in (group if number % 2 == 0 else group[::-1]))
 
 
 def wanted(result: Record | None, redo_failed: bool) -> bool:
@@ -136,6 +147,7 @@ def _engine_and_python(text: str) -> tuple[str, Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no measurement after so many (one takes up to 15 itself)")
     parser.add_argument("--only", default="", metavar="REGEX", help="only cases whose label (see --list) it is found in")
     parser.add_argument("--list", action="store_true", help="print the cases and how many rounds of them are there")
     parser.add_argument("--report", action="store_true", help="measure nothing, only write the documents")

@@ -45,7 +45,7 @@ void* map_file(int file, size_t bytes, int access) {
     return data;
   }
   if (before > 0) munmap(start, before);
-  munmap(start + before + whole, kHugePage - before + bytes - whole);
+  munmap(start + before + whole, kHugePage - before);
   return data;
 }
 

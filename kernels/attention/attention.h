@@ -55,11 +55,14 @@ inline int32_t attention_units(int32_t rows, int32_t heads) {
 }
 
 // All that a call needs beside operands and some kilobytes of stack: for a block of rows scores of a chunk, o, and q as integers of 16 bits. With
-// tiles: o and q of kAttentionGroup blocks, and of a chunk V, and what K has of no whole tile of 64 dims, as tiles take them. A multiple of 128.
+// tiles, which heads of kAttentionTileDims and more may take: o and q of kAttentionGroup blocks, and of a chunk V, and what K has of no whole
+// tile of 64 dims, as tiles take them. A multiple of 128.
 inline constexpr int32_t kAttentionGroup = 4;
+inline constexpr int32_t kAttentionTileDims = 64;
 inline int64_t attention_scratch_bytes(int32_t head_dim) {
-  const int64_t row = int64_t{sizeof(float) + 2} * kv_padded(head_dim);
-  return kAttentionQueryBlock * (int64_t{sizeof(float)} * kAttentionChunk + kAttentionGroup * row) + kAttentionChunk * (kv_padded(head_dim) + 64);
+  const int64_t scores = int64_t{sizeof(float)} * kAttentionChunk, row = int64_t{sizeof(float) + 2} * kv_padded(head_dim);
+  if (head_dim < kAttentionTileDims) return kAttentionQueryBlock * (scores + row);
+  return kAttentionQueryBlock * (scores + kAttentionGroup * row) + kAttentionChunk * (kv_padded(head_dim) + 64);
 }
 
 }  // namespace hvl

@@ -17,7 +17,6 @@ namespace {
 
 inline constexpr int64_t kTileBytes = 1024;
 inline constexpr int kTileRows = 4;   // query rows from which tiles pay: they always take 16
-inline constexpr int kTileDims = 64;  // and least dims of a head
 
 // Right sides of a chunk, in scratch.
 struct Columns {
@@ -270,7 +269,7 @@ HVL_VEC void attend_group(const AttentionArgs& args, BlockGroup& group, int32_t 
     const int32_t seen = most_keys(block, 0, block.rows, 0, INT32_MAX);
     if (seen > keys) keys = seen;
   }
-  const Columns columns = {at, at + kAttentionChunk * kTileDims};
+  const Columns columns = {at, at + kAttentionChunk * 64};
   for (int32_t chunk = 0; chunk < keys; chunk += kAttentionChunk) {
     lay_columns(columns, k, v, chunk, key_blocks(at_most(keys - chunk, kAttentionChunk)), padded);
     for (int i = 0; i < group.count; ++i) {
@@ -303,7 +302,7 @@ HVL_VEC void tile_attention_body(const AttentionArgs& args, int32_t begin, int32
   for (int32_t unit = begin; unit < end;) {
     const int32_t kv_head = unit / units_per_kv;
     unit = next_block(args, group.blocks[0], unit, end);
-    if (args.cache.bits == 16 || group.blocks[0].rows < kTileRows || args.cache.head_dim < kTileDims) {
+    if (args.cache.bits == 16 || group.blocks[0].rows < kTileRows || args.cache.head_dim < kAttentionTileDims) {
       attend_block(args, group.blocks[0], kv_head);
       continue;
     }

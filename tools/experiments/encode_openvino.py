@@ -13,6 +13,7 @@ import numpy as np
 
 from tools.experiments.child import THREADS, serve
 from tools.experiments.machine import measure_runs
+from tools.experiments.openvino_dots import dot_kind
 from tools.experiments.vision_shapes import PATCH, SHAPES, tokens_of
 
 _INPUT = 3 * PATCH * PATCH  # the patch embedding as a linear layer over cut-out patches
@@ -95,7 +96,8 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
         request.infer([patches])
 
     measured = measure_runs(encode)
-    return {**measured, "activation_bytes": measured["growth_bytes"], "versions": {"openvino": openvino.__version__}}
+    found = {"activation_bytes": measured["growth_bytes"], "dots": dot_kind(compiled), "versions": {"openvino": openvino.__version__}}
+    return {**measured, **found}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.experiments.checkpoints import full_checkpoint, tower_checkpoint
+from tools.peers import llm_llama_cpp, llm_openvino
 
 TILES = {256: 256, 576: 384}  # patches -> side of a tile in pixels
 BRANCHES = ("large", "base")
@@ -25,8 +26,8 @@ PACKAGES = {
 }
 _LLM = {
     OURS: ("a16", "a8"),
-    "llama.cpp": ("fa", "no-fa"),
-    "openvino-genai": ("dq128", "default"),
+    "llama.cpp": tuple(llm_llama_cpp.SETTINGS),
+    "openvino-genai": tuple(llm_openvino.PROPERTIES),
     "torch": ("bf16",),
     "onnxruntime-genai": ("int4",),
 }

@@ -1,9 +1,10 @@
-"""A Qwen3 model with random 4-bit weights as a GGUF file, for llama.cpp. No tokenizer: token ids are all that is timed."""
+"""A Qwen3 model with random weights of 4 or 8 bits as a GGUF file, for llama.cpp. No tokenizer: token ids are all that is timed."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,38 +12,50 @@ import numpy as np
 
 _ALIGNMENT = 32
 _UINT32, _FLOAT32, _STRING = 4, 6, 8  # types of metadata
-_F32, _Q4_0 = 0, 2  # types of tensors
-_BLOCK, _BLOCK_BYTES = 32, 18  # Q4_0: a float16 scale and 16 bytes of nibbles for 32 weights
-_MOSTLY_Q4_0 = 2
+_F32 = 0  # type of a tensor
 
 
-def write_qwen3(path: Path, text: dict[str, Any]) -> None:
-    """text: the text_config of a checkpoint. Every matrix is Q4_0 (what llama-quantize calls --pure), norms are ones."""
+@dataclass(frozen=True)
+class Weights:
+    """How matrices are kept: blocks of 32 weights, a float16 scale before their integers. tensor, file: GGUF's numbers for them."""
+
+    tensor: int
+    file: int
+    block_bytes: int
+
+
+_BLOCK = 32
+WEIGHTS = {"q4_0": Weights(tensor=2, file=2, block_bytes=18), "q8_0": Weights(tensor=8, file=7, block_bytes=34)}
+
+
+def write_qwen3(path: Path, text: dict[str, Any], weights: Weights) -> None:
+    """text: the text_config of a checkpoint. Every matrix has these weights (what llama-quantize calls --pure), norms are ones."""
     tensors = list(_tensors(text))
+    metadata = _metadata(text, weights)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with part.open("wb") as file:
-        file.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(_metadata(text))))
-        for key, (kind, value) in _metadata(text).items():
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)))
+        for key, (kind, value) in metadata.items():
             file.write(_string(key) + struct.pack("<I", kind) + _value(kind, value))
         offset = 0
         for name, shape in tensors:
-            kind, size = _layout(shape)
+            kind, size = _layout(shape, weights)
             dimensions = shape[::-1]  # the fastest first
             file.write(_string(name) + struct.pack(f"<I{len(dimensions)}QIQ", len(dimensions), *dimensions, kind, offset))
             offset += _padded(size)
         file.write(bytes(-file.tell() % _ALIGNMENT))
         rng = np.random.default_rng(0)
         for _, shape in tensors:
-            _write_tensor(file, shape, rng)
+            _write_tensor(file, shape, weights, rng)
     part.rename(path)
 
 
-def _metadata(text: dict[str, Any]) -> dict[str, tuple[int, Any]]:
+def _metadata(text: dict[str, Any], weights: Weights) -> dict[str, tuple[int, Any]]:
     return {
         "general.architecture": (_STRING, "qwen3"),
         "general.name": (_STRING, "random"),
-        "general.file_type": (_UINT32, _MOSTLY_Q4_0),
+        "general.file_type": (_UINT32, weights.file),
         "general.quantization_version": (_UINT32, 2),
         "qwen3.vocab_size": (_UINT32, text["vocab_size"]),
         "qwen3.context_length": (_UINT32, text["max_position_embeddings"]),
@@ -74,20 +87,20 @@ def _tensors(text: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"blk.{layer}.{name}.weight", shape
 
 
-def _layout(shape: tuple[int, ...]) -> tuple[int, int]:
+def _layout(shape: tuple[int, ...], weights: Weights) -> tuple[int, int]:
     """Type and bytes of a tensor."""
     count = int(np.prod(shape))
-    return (_F32, 4 * count) if len(shape) == 1 else (_Q4_0, count // _BLOCK * _BLOCK_BYTES)
+    return (_F32, 4 * count) if len(shape) == 1 else (weights.tensor, count // _BLOCK * weights.block_bytes)
 
 
-def _write_tensor(file: BinaryIO, shape: tuple[int, ...], rng: np.random.Generator) -> None:
-    kind, size = _layout(shape)
+def _write_tensor(file: BinaryIO, shape: tuple[int, ...], weights: Weights, rng: np.random.Generator) -> None:
+    kind, size = _layout(shape, weights)
     if kind == _F32:
         file.write(np.ones(shape, "<f4").tobytes())
     else:
         for begin in range(0, shape[0], 4096):
             blocks = min(4096, shape[0] - begin) * shape[1] // _BLOCK
-            values = rng.integers(0, 256, (blocks, _BLOCK_BYTES), dtype=np.uint8)
+            values = rng.integers(0, 256, (blocks, weights.block_bytes), dtype=np.uint8)
             values[:, :2] = np.full(blocks, 0.01, "<f2").view(np.uint8).reshape(-1, 2)
             file.write(values.tobytes())
     file.write(bytes(_padded(size) - size))

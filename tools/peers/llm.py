@@ -41,13 +41,16 @@ def prompt(tokens: int, number: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng((tokens, number)).integers(100, _VOCABULARY, tokens)
 
 
-def measure_llm(engine: Engine) -> dict[str, Any]:
-    """Medians in tokens a second, the peak of resident memory, and how busy others were meanwhile."""
+def measure_llm(engine: Engine, decodes: tuple[int, ...] = DECODES) -> dict[str, Any]:
+    """Medians in tokens a second, the peak of resident memory, and how busy others were meanwhile.
+
+    decodes: contexts after which single tokens are timed.
+    """
     watch = OthersWatch()
     engine.prefill(prompt(64))
     engine.decode(prompt(8), 4)
     result: dict[str, Any] = {}
-    for tokens in DECODES:
+    for tokens in decodes:
         result[f"decode_{tokens}"] = statistics.median(
             _NEW_TOKENS / engine.decode(prompt(tokens, run), _NEW_TOKENS) for run in range(_RUNS)
         )

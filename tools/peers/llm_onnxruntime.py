@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 
 from tools.experiments.child import serve
 from tools.peers.huggingface import write_folder
-from tools.peers.llm import Engine, measure_llm
+from tools.peers.llm import THREAD_COUNT, Engine, measure_llm
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
     """case: cache (folder), text (text_config), tokenizer (tokenizer.json), setting ("int4")."""
     cache = Path(case["cache"])
-    folder = cache / "qwen3-1.7b-onnx-int4"
+    folder = cache / "qwen3-1.7b-onnx-int4-pruned"
     if case.get("prepare"):
         if not (folder / "genai_config.json").exists():
             write_folder(cache / "qwen3-1.7b-bf16", case["text"], Path(case["tokenizer"]))
@@ -30,6 +31,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     config = onnxruntime_genai.Config(str(folder))
     config.clear_providers()
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": THREAD_COUNT}}}}))
     model = onnxruntime_genai.Model(config)
 
     def generate(ids: NDArray[np.int64], tokens: int) -> tuple[float, float]:
@@ -55,7 +57,8 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
 def _export(source: Path, target: Path) -> None:
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(source), "-o", str(target), "-p", "int4", "-e", "cpu"]
-    options = ["--extra_options", "int4_accuracy_level=4", "int4_block_size=128", "int4_is_symmetric=true"]
+    # pruned: logits of a prompt's last token only, which is all that any engine here computes
+    options = ["--extra_options", "accuracy_level=4", "block_size=128", "is_symmetric=true", "prune_lm_head=true"]
     done = subprocess.run([*command, "-c", str(target.parent), *options], capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"onnxruntime_genai.models.builder: {' '.join(done.stderr.split())[-300:]}")

@@ -129,11 +129,17 @@ def conditions(results: Results) -> str:
         f"{kind} {statistics.median(values) / 1e9:.0f} ({min(values) / 1e9:.0f} to {max(values) / 1e9:.0f})"
         for kind, values in limits.items()
     )
+    counts = {len(rounds) for case, rounds in results.rounds.items() if not case.once}
+    rounds = f", {_between(counts)} rounds a workload" if counts else ""
     return (
-        f"{len(found)} runs between {days[0]} and {days[-1]} on {processor()}, 2 threads; hypervl at {commits(_ours(results))}; "
+        f"{len(found)} runs{rounds} between {days[0]} and {days[-1]} on {processor()}, 2 threads; hypervl at {commits(_ours(results))}; "
         + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
         + f". Limits in the same runs, G/s: {rates}. Before {busy} runs other processes took more than {NOISY:.0%} of the processors."
     )
+
+
+def _between(counts: set[int]) -> str:
+    return str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def _ours(results: Results) -> list[Record]:
@@ -167,18 +173,24 @@ def write(results: Results, docs: Path) -> None:
 _EXPLANATION = """\
 Written by `python tools/bench_peers.py`. Random weights of the published shapes: values do not change what runs. Every figure comes from a
 process of its own; the engines of a workload take turns, in alternating order, and a ratio is the median over the rounds of the ratio
-within a round, since machines drift. Peers run with the best settings known: llama.cpp Q4_0 --pure with flash attention on or off,
-whichever is faster; OpenVINO with 4-bit weights in groups of 128 in all layers, and 8-bit activations in groups of 128 ("dq128") or
-its own choice ("default"); bf16 for torch. hypervl: 4-bit weights in groups of 128 (vision: 8 bit), activations of 16 (A16) or 8 bits (A8).
+within a round, since machines drift. Of a peer's settings the best counts, for each figure anew:
+
+- **llama.cpp**, --pure, with flash attention ("fa") or without, weights mapped from the file (its default), read into memory ("unmapped":
+  mapped pages stay resident beside the repacked weights) or not repacked ("no-repack"). Q4_0, and for prefill Q8_0 too: a weight has 8 bits
+  then, ours has 4.
+- **OpenVINO**: 4-bit weights in groups of 128 in all layers, and what it chooses otherwise ("default") or 8-bit activations in groups of
+  128 asked for ("dq128"). Computing in bf16 it does not heed that: logits are the same to the last bit. In f32 it does ("f32-dq128").
+- **ONNX Runtime**: 4-bit weights in groups of 128, accuracy level 4 (8-bit activations). **torch**: bf16.
+- **hypervl**: 4-bit weights in groups of 128 (vision: 8 bit), activations of 16 (A16) or 8 bits (A8).
 
 - **Share of the limit**, in parentheses: what the engine does over what this machine does at most, measured before and after the run
   (`hypervl-engine bench roofline`). Decode: bytes of weights and cache read, over the read bandwidth. Prefill and vision: multiplications
-  and additions over the rate of the dot product the engine uses (bytes for 8-bit activations; for hypervl's A16 two byte dots each; else
-  bf16).
+  and additions over the rate of the dot product the engine uses: bytes for 8-bit activations, two of them each for hypervl's A16; bf16 for
+  torch; for OpenVINO what its execution graph names, and no share where that leaves it open.
 - **Vision**: the tower from pixels (OpenVINO: from patches) to its last norm. **Photo**: from decoded pixels to normalised tiles at half
   size.
 - **Load**: from a file on disk (in the page cache) to the logits of a short prompt, imports apart. **Peak**: of resident memory, with all
-  workloads of the language model.
+  workloads of the language model; mapped files count.
 - **Errors**: relative L2 by token against transformers in float32 on the same dequantised weights, with outlier channels, on inputs that
   calibration did not see; the median, and the worst token's.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypervl_engine.convert.random_model import preset_config
@@ -11,17 +10,18 @@ from hypervl_engine.work import prefill_operations
 
 from tools.experiments.results import Record, ResultsFile
 from tools.experiments.vision_shapes import SHAPES
+from tools.peers import llm_llama_cpp, llm_openvino
 from tools.peers.cases import BRANCHES, OURS, TILES, Case, all_cases
 from tools.peers.llm import DECODES, PREFILLS
 
 MOST_ROUNDS = 100
 _HALF_CACHE = 28 * 8 * 128 * 2 * 2  # bytes of float16 keys and values a position
 _MOBILENET_OPERATIONS = 2 * 300.8e6
-# (kind of dot product, dots a multiplication) that bound an engine with a setting; hypervl's 16-bit activations are two planes of bytes.
+# (kind of dot product, dots a multiplication) that bound an engine with a setting; hypervl's 16-bit activations are two planes of bytes,
+# llama.cpp quantises activations to bytes, and so does ONNX Runtime at accuracy level 4. OpenVINO's kind is in its results.
 _DOTS = {
-    (OURS, "a16"): ("int8", 2), (OURS, "a8"): ("int8", 1), ("llama.cpp", "fa"): ("int8", 1), ("llama.cpp", "no-fa"): ("int8", 1),
-    ("openvino-genai", "dq128"): ("int8", 1), ("openvino-genai", "default"): ("bf16", 1), ("torch", "bf16"): ("bf16", 1),
-    ("onnxruntime-genai", "int4"): ("int8", 1), ("openvino", "w8a8"): ("int8", 1), ("openvino", "bf16"): ("bf16", 1),
+    (OURS, "a16"): ("int8", 2), (OURS, "a8"): ("int8", 1), ("torch", "bf16"): ("bf16", 1), ("onnxruntime-genai", "int4"): ("int8", 1),
+    **{("llama.cpp", setting): ("int8", 1) for setting in llm_llama_cpp.SETTINGS},
 }  # fmt: skip
 
 
@@ -38,8 +38,8 @@ class Target:
     more: bool = False
 
 
-_LLAMA = (("llama.cpp", "fa"), ("llama.cpp", "no-fa"))
-_OPENVINO = (("openvino-genai", "dq128"), ("openvino-genai", "default"))
+_LLAMA = tuple(("llama.cpp", setting) for setting in llm_llama_cpp.SETTINGS)  # a setting that lacks a metric does not count for it
+_OPENVINO = tuple(("openvino-genai", setting) for setting in llm_openvino.PROPERTIES)
 
 
 def targets() -> list[Target]:
@@ -50,8 +50,7 @@ def targets() -> list[Target]:
         Target("decode, context 8, against OpenVINO GenAI", "llm", "decode_8", "a16", _OPENVINO, 1.40, True),
     ]
     for tokens in PREFILLS:
-        peers = (("openvino-genai", "dq128"),)
-        found.append(Target(f"prefill {tokens}, A8, against OpenVINO GenAI", "llm", f"prefill_{tokens}", "a8", peers, 1.10, True))
+        found.append(Target(f"prefill {tokens}, A8, against OpenVINO GenAI", "llm", f"prefill_{tokens}", "a8", _OPENVINO, 1.10, True))
     for tokens in PREFILLS:
         both = (("torch", "bf16"), *_LLAMA)
         found.append(
@@ -126,30 +125,35 @@ class Results:
 
     def share(self, case: Case, metric: str) -> float | None:
         """Of the limit measured round each run, the median over rounds; None where no limit is named."""
-        amount = _amount(case, metric)
-        if amount is None:
-            return None
-        kind, work = amount
-        found = [work(r) / r["limits"][kind] for r in self.rounds.get(case, {}).values() if metric in r and kind in r.get("limits", {})]
+        rounds = self.rounds.get(case, {}).values()
+        found = [share for record in rounds if metric in record and (share := _share(case, metric, record)) is not None]
         return statistics.median(found) if found else None
 
 
-def _amount(case: Case, metric: str) -> tuple[str, Callable[[Record], float]] | None:
+def _share(case: Case, metric: str, record: Record) -> float | None:
+    """One round's."""
+    amount = _amount(case, metric, record)
+    if amount is None or amount[0] not in record.get("limits", {}):
+        return None
+    kind, work = amount
+    return work / float(record["limits"][kind])
+
+
+def _amount(case: Case, metric: str, record: Record) -> tuple[str, float] | None:
     """The limit's kind, and bytes or operations a second that a result stands for."""
     name, _, number = metric.partition("_")
     if case.workload == "vrc":
-        return ("int8", lambda r: _MOBILENET_OPERATIONS / r["ms"] * 1e3) if case.engine == OURS else None
+        return ("int8", _MOBILENET_OPERATIONS / record["ms"] * 1e3) if case.engine == OURS else None
     if case.workload == "llm" and name == "decode" and int(number) in DECODES:
-        context = int(number)
-        return "read", lambda r: r[metric] * (r["model_bytes"] + r.get("cache_bytes_per_token", _HALF_CACHE) * context)
-    if (case.engine, case.setting) not in _DOTS:
+        cache = record.get("cache_bytes_per_token", _HALF_CACHE) * int(number)
+        return "read", record[metric] * (record["model_bytes"] + cache)
+    dots = (record["dots"], 1) if record.get("dots") else _DOTS.get((case.engine, case.setting))
+    if dots is None:
         return None
-    kind, dots = _DOTS[case.engine, case.setting]
     if case.workload == "llm" and name == "prefill":
         operations = prefill_operations(preset_config("hypervl-1.8b", None), int(number)) / int(number)
-        return kind, lambda r: r[metric] * operations * dots
+        return dots[0], record[metric] * operations * dots[1]
     if case.workload.startswith("vision") and metric == "latency_ms":
         _, branch, patches = case.workload.split()
-        operations = SHAPES[branch].operations(int(patches))
-        return kind, lambda r: operations * dots / r[metric] * 1e3
+        return dots[0], SHAPES[branch].operations(int(patches)) * dots[1] / record[metric] * 1e3
     return None
