@@ -169,7 +169,9 @@ def test_every_tile_height(x_bits: int, bits: int, group_size: int, scale_bits: 
 
 
 @pytest.mark.parametrize(("x_bits", "bits"), [(16, 4), (8, 4), (16, 8), (8, 8)])
-@pytest.mark.parametrize(("rows", "cols", "group_size"), [(70, 5000, 128), (40, 1700, 32), (1150, 96, 32), (100, 17000, 128), (100, 9000, 512)])
+@pytest.mark.parametrize(
+    ("rows", "cols", "group_size"), [(70, 5000, 128), (40, 1700, 32), (1150, 96, 32), (100, 17000, 128), (100, 9000, 512)]
+)
 def test_more_than_a_cache_holds(x_bits: int, bits: int, rows: int, cols: int, group_size: int) -> None:
     """Long rows are taken in parts, and many or large row blocks in sets."""
     rng = np.random.default_rng(5)
