@@ -18,7 +18,7 @@ namespace {
 
 constexpr int32_t kLongPassTokens = 64, kChunkGroups = 8;  // their dots stay in the L2 cache
 
-// Dots of x0 and x1, two tiles or the two planes of a tile, with a group's weights -> dots (2, 16, 32). A single tile: x1 null.
+// Dots of x0 and x1, two tiles or the two planes of a tile, with a group's weights -> dots (2, 16, 32).
 template <int kPlanes>
 HVL_INLINE inline void tile_dots(const uint8_t* x0, const uint8_t* x1, int64_t stride, const int8_t* w, int32_t parts, int32_t* dots, OutAhead& ahead) {
   _tile_zero(0);
@@ -74,7 +74,10 @@ struct alignas(64) LongPass {
       const int32_t* from = dots_of(t);
       float* sums = acc + t * kLinearRowBlock;
       __m512 y[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-      if (first > 0) y[0] = _mm512_load_ps(sums), y[1] = _mm512_load_ps(sums + 16);
+      if (first > 0) {
+        y[0] = _mm512_load_ps(sums);
+        y[1] = _mm512_load_ps(sums + 16);
+      }
       for (int32_t i = 0; i < count; ++i, from += kGroupDots) {
         const __m512 scale_x = _mm512_set1_ps(scales_x[i]);
         for (int half = 0; half < 2; ++half) {
