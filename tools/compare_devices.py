@@ -2,9 +2,9 @@
 
     python -m tools.compare_devices --count 1000 --out docs/integer_demo.md
 
-Every picture is asked all of its questions, at the automatic scale, in both branches, in three settings: the CPU as it is by default, the CPU
-with 8-bit keys and values in the language model (which the integer arithmetic has everywhere), and hexagon-ref. Resumable: answers are kept
-in a JSON-lines file (--state), one line a picture, and are not asked for again.
+Every picture is asked all of its questions, at the automatic scale, in both branches, in three settings: the CPU as it is by default,
+the CPU with 8-bit keys and values in the language model (which the integer arithmetic has everywhere), and hexagon-ref. Resumable:
+answers are kept in a JSON-lines file (--state), one line a picture, and are not asked for again.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def main() -> None:
     print(text)
     if options.out:
         command = f"python -m tools.compare_devices --count {options.count}" + (" --activation-bits 8" if bits == 8 else "")
-        head = f"# The demo model in integers, on {options.count} held-out pictures\n\nMade by `{command}`; what is asked: its docstring.\n\n"
-        options.out.write_text(head + text + "\n")
+        head = f"# The demo model in integers, on {options.count} held-out pictures\n\nMade by `{command}` (what is asked: its docstring).\n"
+        options.out.write_text(f"{head}\n{text}\n")
 
 
 if __name__ == "__main__":

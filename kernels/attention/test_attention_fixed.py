@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypervl_engine import _testing
@@ -86,7 +88,7 @@ def run(q: np.ndarray, k: np.ndarray, v: np.ndarray, kv_heads: int, heads: int, 
     out = fixed.view(np.full_like(q, 5))
     state = np.zeros((len(q), heads, 2), np.float32)
     bounds = [0, *parts, len(k)]
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in pairwise(bounds):
         part = [np.ascontiguousarray(c[:, begin // 16 : (end + 15) // 16]) for c in caches]
         _testing.attention("fixed", fixed.view(q), *part, head_dim, 8, 16, heads, position, end, causal, scale, out,
                            key_begin=begin, first=begin == 0, last=end == len(k), state=state)  # fmt: skip

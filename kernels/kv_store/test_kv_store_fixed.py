@@ -1,5 +1,7 @@
 """Keys and values in 8 bits of the integer arithmetic: a numpy oracle, exactly."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypervl_engine import _testing
@@ -17,7 +19,8 @@ def to_integers(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     top = most << lift
     safe = np.where(most > 0, top, 1 << 30)
     factor = np.where(most > 0, (127 << (31 + QUOTIENT)) // safe, 0)
-    values = np.clip(fixed.round_down(fixed.mul31(np.where(most[..., None] > 0, x << lift[..., None], 0), factor[..., None]), QUOTIENT), -127, 127)
+    lifted = np.where(most[..., None] > 0, x << lift[..., None], 0)
+    values = np.clip(fixed.round_down(fixed.mul31(lifted, factor[..., None]), QUOTIENT), -127, 127)
     scale = (top << 7) // 127
     mantissa, exponent = (scale + (1 << 15)) >> 16, -6 - lift
     over = mantissa > 32767
@@ -53,7 +56,7 @@ def test_equals_the_oracle(head_dim: int, size: int) -> None:
     expected = [stored(x, heads, capacity, keys) for x, keys in ((k, True), (v, False))]
     for cuts in ([0, rows], [0, 1, 16, 21, rows]):
         caches = np.full((2, *expected[0].shape), 0x55, np.uint8)
-        for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+        for begin, end in pairwise(cuts):
             store(k[begin:end], v[begin:end], begin, *caches, head_dim)
         np.testing.assert_array_equal(caches[0], expected[0])
         np.testing.assert_array_equal(caches[1], expected[1])

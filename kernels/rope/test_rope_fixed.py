@@ -14,7 +14,9 @@ def tables(positions: int, half: int) -> tuple[np.ndarray, np.ndarray]:
     return cos, sin
 
 
-def oracle(x: np.ndarray, weight: tuple[np.ndarray, np.ndarray] | None, eps: float, cos: np.ndarray, sin: np.ndarray, heads: int) -> np.ndarray:
+def oracle(
+    x: np.ndarray, weight: tuple[np.ndarray, np.ndarray] | None, eps: float, cos: np.ndarray, sin: np.ndarray, heads: int
+) -> np.ndarray:
     grouped = x.reshape(len(x), heads, -1).copy()
     if weight is not None:
         for row in grouped:
@@ -50,7 +52,8 @@ def test_distance_from_float64() -> None:
     weight = rng.normal(1, 0.5, head_dim)
     cos, sin = tables(position + rows, head_dim // 2)
     out = fixed.view(x)
-    _testing.rope("fixed", out, fixed.words(*fixed.scaled(weight)).view(np.float32), 1e-6, fixed.view(cos), fixed.view(sin), position, heads)
+    packed = fixed.words(*fixed.scaled(weight)).view(np.float32)
+    _testing.rope("fixed", out, packed, 1e-6, fixed.view(cos), fixed.view(sin), position, heads)
     wide = fixed.floats(x).reshape(rows, heads, head_dim)
     wide = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-6) * weight
     turn = np.exp(1j * (position + np.arange(rows))[:, None] * 1e6 ** (-np.arange(64) / 64))[:, None]
