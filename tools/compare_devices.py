@@ -84,7 +84,7 @@ def main() -> None:
     print(text)
     if options.out:
         command = f"python -m tools.compare_devices --count {options.count}" + (" --activation-bits 8" if bits == 8 else "")
-        head = f"# The demo model in integers, on {options.count} held-out pictures\n\nMade by `{command}` (what is asked: its docstring).\n"
+        head = f"# The demo model in integers, on {options.count} held-out pictures\n\nMade by `{command}`.\n"
         options.out.write_text(f"{head}\n{text}\n")
 
 

@@ -12,6 +12,11 @@
 #include "csrc/schedule/scheduler.h"
 
 namespace hvl {
+namespace {
+
+constexpr int32_t kMostNormed = 32768;  // columns of a row whose sum of squares the integer arithmetic holds (docs/integer_arithmetic.md)
+
+}  // namespace
 
 Model::Model(ModelConfig config, std::shared_ptr<const WeightStore> weights, const ModelOptions& options)
     : config_(std::move(config)), weights_(std::move(weights)), options_(options), pixel_table_(make_pixel_table(config_.preprocessor, options.arithmetic)) {
@@ -20,6 +25,13 @@ Model::Model(ModelConfig config, std::shared_ptr<const WeightStore> weights, con
   }
   if (options_.kv_bits != 16 && options_.kv_bits != 8) fail(ErrorKind::kValue, "kv_bits must be 16 or 8, got ", options_.kv_bits);
   if (integer() && options_.kv_bits != 8) fail(ErrorKind::kValue, "the integer arithmetic has KV caches of 8 bits only, got kv_bits ", options_.kv_bits);
+  const auto check_width = [&](int32_t columns) {
+    if (integer() && columns > kMostNormed) {
+      fail(ErrorKind::kCheckpoint, "the integer arithmetic normalises rows of at most ", kMostNormed, " columns, this checkpoint has ", columns);
+    }
+  };
+  check_width(config_.text.hidden_size);
+  for (const auto& entry : config_.vision) check_width(entry.second.hidden_size);
   if (options_.threads < 1 || options_.threads > 256) fail(ErrorKind::kValue, "threads must lie in 1 .. 256, got ", options_.threads);
   for (const auto& [name, vision] : config_.vision) {
     if (vision.patch_size != patch_size()) {
