@@ -1,9 +1,9 @@
 """Digests of what the kernels and the demo model compute, to compare processors: `python -m tools.digests [VARIANT...]`.
 
-One JSON object: {variant: {kernel call: sha256}, "demo": {bits: {question: [answer, sha256 of the logits]}}}, of the variants named (all
-that this processor has, when none is) and of the demo under the one in use (`HVL_FORCE_ISA`), in 16 and 8 bits and in integers
-("hexagon-ref"). Operands come from fixed seeds through numpy's generators and exact arithmetic alone, which give the same bits everywhere; libm does not. Needs the test module
-(_testing).
+One JSON object: {variant: {kernel call: sha256}, "demo": {setting: {question: [answer, sha256 of the logits]}}}, of the variants named
+(all that this processor has, when none is) and of the demo under the one in use (`HVL_FORCE_ISA`), in 16 and 8 bits and in integers
+("hexagon-ref"). Operands come from fixed seeds through numpy's generators and exact arithmetic alone, which give the same bits
+everywhere; libm does not. Needs the test module (_testing).
 tests/test_arm.py compares an emulated Arm processor with this machine.
 """
 
