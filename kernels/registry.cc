@@ -16,12 +16,22 @@ HVL_FULL_ISAS(HVL_FULL_TABLE)
   }();
 HVL_PARTIAL_ISAS(HVL_PARTIAL_TABLE)
 
+#define HVL_INTEGER_TABLE(id, isa)             \
+  constexpr KernelTable integer_table_##isa = [] { \
+    KernelTable table = table_##isa;             \
+    HVL_FIXED_KERNELS(HVL_REPLACE, fixed)        \
+    return table;                                \
+  }();
+HVL_ISAS(HVL_INTEGER_TABLE)
+
 }  // namespace
 
-const KernelTable& kernel_table(Isa isa) noexcept {
+const KernelTable& kernel_table(Isa isa, Arithmetic arithmetic) noexcept {
 #define HVL_TABLE(id, isa) &table_##isa,
   static constexpr const KernelTable* kTables[kIsaCount] = {HVL_ISAS(HVL_TABLE)};
-  return *kTables[static_cast<int>(isa)];
+#define HVL_INTEGER(id, isa) &integer_table_##isa,
+  static constexpr const KernelTable* kIntegerTables[kIsaCount] = {HVL_ISAS(HVL_INTEGER)};
+  return *(arithmetic == Arithmetic::kInteger ? kIntegerTables : kTables)[static_cast<int>(isa)];
 }
 
 #ifdef HVL_TVM_KERNELS

@@ -62,7 +62,25 @@
 #define HVL_KERNELS_amxint8(X, isa) X(isa, linear, LinearArgs) X(isa, attention, AttentionArgs)
 #define HVL_KERNELS_i8mm(X, isa) X(isa, linear, LinearArgs) X(isa, attention, AttentionArgs)
 
+// Those of the integer arithmetic (docs/integer_arithmetic.md): the same arguments, with an int32 in the place of every float. Plain C++
+// (kernel_fixed, in kernels/*/fixed.cc); the others are integer in any case, or run on the host (exp_sum).
+#define HVL_FIXED_KERNELS(X, isa)         \
+  X(isa, linear, LinearArgs)              \
+  X(isa, quantize, QuantizeArgs)          \
+  X(isa, quantize_i16, QuantizeI16Args)   \
+  X(isa, norm, NormArgs)                  \
+  X(isa, activation, ActivationArgs)      \
+  X(isa, silu_mul, SiluMulArgs)           \
+  X(isa, add, AddArgs)                    \
+  X(isa, rope, RopeArgs)                  \
+  X(isa, kv_store, KvStoreArgs)           \
+  X(isa, attention, AttentionArgs)        \
+  X(isa, embed, EmbedArgs)
+
 namespace hvl {
+
+// What activations are: float32, or int32 with a fixed binary point.
+enum class Arithmetic { kFloat, kInteger };
 
 // The kernels of one instruction set.
 struct KernelTable {
@@ -77,11 +95,13 @@ struct KernelTable {
 #define HVL_DECLARE_PARTIAL(id, isa, base) HVL_KERNELS_##isa(HVL_DECLARE, isa)
 HVL_FULL_ISAS(HVL_DECLARE_FULL)
 HVL_PARTIAL_ISAS(HVL_DECLARE_PARTIAL)
+HVL_FIXED_KERNELS(HVL_DECLARE, fixed)
 #undef HVL_DECLARE_PARTIAL
 #undef HVL_DECLARE_FULL
 #undef HVL_DECLARE
 
-const KernelTable& kernel_table(Isa isa) noexcept;
+// Of the integer arithmetic too every instruction set has a table: what is integer anyway is its own.
+const KernelTable& kernel_table(Isa isa, Arithmetic arithmetic = Arithmetic::kFloat) noexcept;
 
 // Of an instruction set that uses another's kernel: the one that the kernel was written for. member: &KernelTable::linear.
 template <typename Member>

@@ -11,6 +11,7 @@ import pytest
 from hypervl_engine.convert import convert_random
 from hypervl_engine.engine import Engine, load
 from hypervl_engine.hardware import default_cpu_spec
+from hypervl_engine.placement import Placement
 from hypervl_engine.tokenizer import Tokenizer
 from safetensors.numpy import load_file, save_file
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
@@ -180,7 +181,8 @@ class ScriptedEngine(Engine):
 
     def __init__(self, tokenizer: Tokenizer, config, context_length: int) -> None:
         checkpoint = SimpleNamespace(parsed_config=config, folder=Path("scripted"), generation_config={})
-        super().__init__(checkpoint, ScriptedModel(config.image_token_id), lambda: tokenizer, context_length, 16, 16, default_cpu_spec(1))
+        placement = Placement(1, default_cpu_spec(1), 0, None)
+        super().__init__(checkpoint, ScriptedModel(config.image_token_id), lambda: tokenizer, context_length, 16, 16, placement)
         self.script: list[int] = []
         self.seeds: list[int] = []
         self.sessions: list[ScriptedSession] = []

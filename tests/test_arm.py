@@ -15,7 +15,7 @@ from hypervl_engine import _core
 
 ROOT = Path(__file__).parent.parent
 PYTHON = os.environ.get("HVL_ARM_PYTHON", "")  # tools/arm.sh made it
-QUESTIONS = 3  # in 16 and in 8 bits
+QUESTIONS = 3  # in 16 and in 8 bits, and in integers
 
 pytestmark = pytest.mark.skipif(not PYTHON, reason="needs HVL_ARM_PYTHON: `make arm-quick` sets it")
 

@@ -20,8 +20,9 @@ import hashlib, sys
 import numpy as np
 from hypervl_engine.engine import load
 
-threads, activation_bits, kv_bits = map(int, sys.argv[2:])
-engine = load(sys.argv[1], threads=threads, context_length=1024, activation_bits=activation_bits, kv_bits=kv_bits, progress=False)
+threads, activation_bits, kv_bits = map(int, sys.argv[2:5])
+options = {"activation_bits": activation_bits, "kv_bits": kv_bits, "device": sys.argv[5]}
+engine = load(sys.argv[1], threads=threads, context_length=1024, progress=False, **options)
 session = engine.new_session()
 digest = hashlib.sha256()
 rgb = np.random.default_rng(3).integers(0, 256, (150, 211, 3)).astype(np.uint8)
@@ -44,9 +45,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random(tmp_path_factory.mktemp("tiny") / "checkpoint")
 
 
-def run(folder: Path, threads: int, activation_bits: int, isa: str, kv_bits: int = 16) -> str:
+def run(folder: Path, threads: int, activation_bits: int, isa: str, kv_bits: int = 16, device: str = "cpu") -> str:
     environment = os.environ | {"HVL_FORCE_ISA": isa}
-    command = [sys.executable, "-c", SCRIPT, str(folder), str(threads), str(activation_bits), str(kv_bits)]
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(threads), str(activation_bits), str(kv_bits), device]
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -60,14 +61,25 @@ def test_same_bits_for_every_thread_count_and_instruction_set(tiny: Path, activa
         assert run(tiny, 2, activation_bits, isa, kv_bits) == expected, isa
 
 
+@pytest.mark.parametrize("activation_bits", [16, 8])
+def test_same_bits_in_integers(tiny: Path, activation_bits: int) -> None:
+    best = _core.cpu_info()["available"][-1]
+    expected = run(tiny, 1, activation_bits, best, 8, "hexagon-ref")
+    assert [run(tiny, threads, activation_bits, best, 8, "hexagon-ref") for threads in (2, 7)] == [expected] * 2
+    for isa in _core.cpu_info()["available"]:  # image operations and the VRC have variants
+        assert run(tiny, 2, activation_bits, isa, 8, "hexagon-ref") == expected, isa
+    assert run(tiny, 1, activation_bits, best, 8) != expected
+
+
 def test_activation_and_cache_bits_matter(tiny: Path) -> None:
     best = _core.cpu_info()["available"][-1]
     assert len({run(tiny, 1, bits, best, kv_bits) for bits in (16, 8) for kv_bits in (16, 8)}) == 4
 
 
-def test_prompt_cut_into_pieces(tiny: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", "hexagon-ref"])
+def test_prompt_cut_into_pieces(tiny: Path, device: str) -> None:
     """Several prefills, cut anywhere, give one prefill's logits."""
-    engine = load(tiny, threads=2, context_length=1024, progress=False)
+    engine = load(tiny, threads=2, context_length=1024, device=device, progress=False)
     ids = np.random.default_rng(0).integers(0, 400, 300).astype(np.int32)
     whole = engine.new_session().prefill(ids, logits=True)
     assert whole is not None
@@ -78,7 +90,7 @@ def test_prompt_cut_into_pieces(tiny: Path) -> None:
 
 
 def test_unknown_instruction_set_is_refused(tiny: Path) -> None:
-    command = [sys.executable, "-c", SCRIPT, str(tiny), "1", "16", "16"]
+    command = [sys.executable, "-c", SCRIPT, str(tiny), "1", "16", "16", "cpu"]
     result = subprocess.run(command, env=os.environ | {"HVL_FORCE_ISA": "sse9"}, capture_output=True, text=True)
     assert result.returncode != 0
     assert "sse9" in result.stderr

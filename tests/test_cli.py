@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from hypervl_engine.cli import main
+from hypervl_engine.engine import load
 from PIL import Image
 
 
@@ -43,6 +44,18 @@ def test_generate(tiny, engine, png, picture, capsys):
     assert len(report["top_logprobs"][0]) == 3
     assert report["stats"]["scale"] == expected.stats.scale
     assert report["finish_reason"] == expected.finish_reason
+
+
+def test_generate_in_integers(tiny, capsys):
+    options = [*model_options(tiny), "--device", "hexagon-ref", "--max-new-tokens", "5", "hello there"]
+    assert main(["generate", *options]) == 0
+    expected = load(tiny, threads=2, device="hexagon-ref", progress=False).generate(None, "hello there", max_new_tokens=5)
+    assert capsys.readouterr().out == expected.text + "\n"
+    assert main(["generate", "--kv-bits", "16", *options]) == 2
+    assert "KV caches of 8 bits only" in capsys.readouterr().err
+    assert main(["info", *model_options(tiny), "--device", "hexagon-ref", "--json"]) == 0
+    model = json.loads(capsys.readouterr().out)["model"]
+    assert (model["device"], model["arithmetic"], model["kv_bits"]) == ("hexagon-ref", "integer", 8)
 
 
 def test_generate_expect(tiny, engine, capsys):

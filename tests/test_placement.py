@@ -23,7 +23,8 @@ def opened(folder: Path, **options: Any) -> Engine:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "gpu"}, "device is 'gpu': expected cpu or cpu-staged"),
+        ({"device": "gpu"}, "device is 'gpu': expected cpu, cpu-staged or hexagon-ref"),
+        ({"device": "hexagon-ref", "kv_bits": 16}, "kv_bits is 16: device hexagon-ref has KV caches of 8 bits only"),
         ({"vtcm": "8 parsecs"}, "vtcm"),
         ({"vtcm": -5}, "vtcm"),
         ({"vtcm": True}, "vtcm"),
@@ -52,6 +53,24 @@ def test_device_and_spec_are_what_was_asked_for(tiny: Path, tmp_path: Path) -> N
     mine = cpu_spec(1).with_figures({"fast_bytes": Figure(3 << 20, "this test", "assumed")}, name="mine")
     mine.save(tmp_path / "mine.json")
     assert opened(tiny, spec=tmp_path / "mine.json").budget == 3 << 20
+
+
+def test_the_integer_device_runs_as_its_spec_says(tiny: Path, tmp_path: Path, picture: np.ndarray) -> None:
+    in_place = opened(tiny, device="hexagon-ref")
+    assert (in_place.spec.name, in_place.spec.staged, in_place.kv_bits) == ("hexagon-ref", False, 8)
+    assert in_place.info()["arithmetic"] == "integer"
+    assert opened(tiny).info()["arithmetic"] == "float"
+    staged = opened(tiny, device="hexagon-ref", spec="hexagon-v73", vtcm="300KiB")
+    assert (staged.spec.name, staged.spec.staged) == ("hexagon-ref", True)
+    np.testing.assert_array_equal(staged.encode(picture, scale=1.0), in_place.encode(picture, scale=1.0))
+    assert staged.stats["device"] == "hexagon-ref"
+    assert staged.stats["transferred_in_bytes"] > 0
+    path = tmp_path / "plan.json"
+    staged.plan((picture.shape[1], picture.shape[0])).save(path)
+    again = opened(tiny, device="hexagon-ref", plan=path)
+    assert (again.spec, again.budget) == (staged.spec, staged.budget)
+    with pytest.raises(ValueError, match="made for device hexagon-ref, not for cpu"):
+        opened(tiny, plan=path)
 
 
 def test_a_saved_plan_runs_again(tiny: Path, tmp_path: Path, picture: np.ndarray) -> None:

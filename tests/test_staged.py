@@ -77,18 +77,21 @@ def picture(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
-def smallest(model: str, spec: HardwareSpec, bits: int, kv_bits: int = 16) -> int:
+def smallest(model: str, spec: HardwareSpec, bits: int, kv_bits: int = 16, device: str | None = None) -> int:
     """The least budget for every Program of full tiles and of the text model."""
-    engine = load(folder(model), threads=1, activation_bits=bits, kv_bits=kv_bits, context_length=CONTEXT, progress=False)
+    engine = load(folder(model), threads=1, activation_bits=bits, kv_bits=kv_bits, context_length=CONTEXT, device=device, progress=False)
     side = engine.config.tiling.tile_size
     programs = [p for branch in engine.branches for _, p, _ in _core.model_programs(engine.model, branch, [(side, side)], CONTEXT)]
     return max(_core.smallest_budget(program, spec.values()) for program in programs)
 
 
 @functools.cache
-def reference(model: str, size: tuple[int, int], scale: float, branch: str, bits: int, kv_bits: int = 16) -> str:
+def reference(
+    model: str, size: tuple[int, int], scale: float, branch: str, bits: int, kv_bits: int = 16, device: str | None = None
+) -> str:
     engine = load(
-        folder(model), threads=1, activation_bits=bits, kv_bits=kv_bits, context_length=CONTEXT, vtcm="64MiB", progress=False
+        folder(model), threads=1, activation_bits=bits, kv_bits=kv_bits, context_length=CONTEXT, vtcm="64MiB", device=device,
+        progress=False,
     )  # fmt: skip
     return digest(engine, picture(*size), scale, branch)
 
@@ -106,15 +109,17 @@ def test_results_do_not_depend_on_budget_machine_or_transfers(data: st.DataObjec
     model = data.draw(st.sampled_from(sorted(MODELS)))
     size = data.draw(st.sampled_from([(64, 64), (33, 150), (150, 97), (200, 161)]))
     scale, branch = data.draw(st.sampled_from([0.7, 1.0])), data.draw(st.sampled_from(["base", "large"]))
-    bits, kv_bits, threads = data.draw(st.sampled_from([16, 8])), data.draw(st.sampled_from([16, 8])), data.draw(st.integers(1, 3))
+    device = data.draw(st.sampled_from([None, None, "hexagon-ref"]))
+    bits, threads = data.draw(st.sampled_from([16, 8])), data.draw(st.integers(1, 3))
+    kv_bits = 8 if device else data.draw(st.sampled_from([16, 8]))
     spec = spec_of(data.draw(st.sampled_from(["cpu", "cpu-staged", "cpu-staged", "hexagon-v68", "hexagon-v79"])), threads)
-    budget = int(smallest(model, spec, bits, kv_bits) * data.draw(st.sampled_from([1.0, 1.0, 1.3, 2.0, 5.0, 20.0])))
+    budget = int(smallest(model, spec, bits, kv_bits, device) * data.draw(st.sampled_from([1.0, 1.0, 1.3, 2.0, 5.0, 20.0])))
     engine = load(
         folder(model), threads=threads, activation_bits=bits, kv_bits=kv_bits, context_length=CONTEXT, spec=spec, vtcm=budget,
-        progress=False,
+        device=device, progress=False,
     )  # fmt: skip
     got = digest(engine, picture(*size), scale, branch, data.draw(st.booleans()), protect=spec.staged and data.draw(st.booleans()))
-    assert got == reference(model, size, scale, branch, bits, kv_bits)
+    assert got == reference(model, size, scale, branch, bits, kv_bits, device)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu-staged"])

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 _AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 _AVX512VNNI = [*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]
 FLAGS = {
+    "fixed.cc": [],
     "portable.cc": ["-DHVL_TVM_KERNELS"],
     "avx2.cc": _AVX2,
     "avxvnni.cc": [*_AVX2, "-mavxvnni"],

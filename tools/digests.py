@@ -1,9 +1,9 @@
 """Digests of what the kernels and the demo model compute, to compare processors: `python -m tools.digests [VARIANT...]`.
 
-One JSON object: {variant: {kernel call: sha256}, "demo": {bits: {question: [answer, sha256 of the logits]}}}, of the variants named (all
-that this processor has, when none is) and of the demo under the one in use (`HVL_FORCE_ISA`), in 16 and 8 bits. Operands come from fixed
-seeds through numpy's generators and exact arithmetic alone, which give the same bits everywhere; libm does not. Needs the test module
-(_testing).
+One JSON object: {variant: {kernel call: sha256}, "demo": {setting: {question: [answer, sha256 of the logits]}}}, of the variants named
+(all that this processor has, when none is) and of the demo under the one in use (`HVL_FORCE_ISA`), in 16 and 8 bits and in integers
+("hexagon-ref"). Operands come from fixed seeds through numpy's generators and exact arithmetic alone, which give the same bits
+everywhere; libm does not. Needs the test module (_testing).
 tests/test_arm.py compares an emulated Arm processor with this machine.
 """
 
@@ -106,9 +106,9 @@ class _Recorder:
         return self._session.sample(**options)
 
 
-def demo(questions: int | None = None, bits: int = 16) -> dict[str, list[str]]:
-    """The demo's answers, and a digest of all logits on the way to each. bits: of activations and the KV cache."""
-    engine = load(progress=False, activation_bits=bits, kv_bits=bits)
+def demo(questions: int | None = None, **options: Any) -> dict[str, list[str]]:
+    """The demo's answers, and a digest of all logits on the way to each. options: of `load`."""
+    engine = load(progress=False, **options)
     recorders: list[_Recorder] = []
     new_session = engine.new_session
 
@@ -130,7 +130,9 @@ def main() -> None:
     parser.add_argument("--questions", type=int, help="of the demo, instead of all")
     options = parser.parse_args()
     found: dict[str, Any] = {variant: kernels(variant) for variant in options.variants}
-    print(json.dumps({**found, "demo": {bits: demo(options.questions, bits) for bits in (16, 8)}}, indent=1))
+    demos = {str(bits): demo(options.questions, activation_bits=bits, kv_bits=bits) for bits in (16, 8)}
+    demos["hexagon-ref"] = demo(options.questions, device="hexagon-ref")
+    print(json.dumps({**found, "demo": demos}, indent=1))
 
 
 if __name__ == "__main__":

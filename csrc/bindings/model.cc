@@ -167,16 +167,17 @@ py::dict plan_image(const Model& model, int32_t height, int32_t width, double sc
 void bind_model(py::module_& m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
       .def(py::init([](const py::dict& config, std::shared_ptr<WeightStore> weights, int32_t threads, const py::dict& spec, int32_t activation_bits,
-                       int32_t kv_bits, int64_t budget, int32_t context_length, std::vector<int> cpus, const py::list& plans) {
+                       int32_t kv_bits, int64_t budget, int32_t context_length, std::vector<int> cpus, const py::list& plans, bool integer) {
              ModelConfig c = model_config_from(config);
-             ModelOptions options{threads, activation_bits, kv_bits, spec_from(spec), budget, context_length, std::move(cpus), {}};
+             const Arithmetic arithmetic = integer ? Arithmetic::kInteger : Arithmetic::kFloat;
+             ModelOptions options{threads, activation_bits, kv_bits, arithmetic, spec_from(spec), budget, context_length, std::move(cpus), {}};
              for (const auto& plan : plans) options.plans.push_back(plan_parsed(plan.cast<py::dict>()));
              py::gil_scoped_release release;
              return std::make_shared<Model>(std::move(c), std::move(weights), options);
            }),
            py::arg("config"), py::arg("weights"), py::kw_only(), py::arg("threads"), py::arg("spec"), py::arg("activation_bits") = 16,
            py::arg("kv_bits") = 16, py::arg("budget") = 0, py::arg("context_length") = 0, py::arg("cpus") = std::vector<int>(),
-           py::arg("plans") = py::list())
+           py::arg("plans") = py::list(), py::arg("integer") = false)
       .def_property_readonly("budget", [](const Model& model) { return model.options().budget; })
       .def_property_readonly("threads", [](const Model& model) { return model.options().threads; })
       .def_property_readonly("cpus", [](const Model& model) { return model.options().cpus; })

@@ -5,19 +5,33 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
+#include "csrc/model/integer_arrays.h"
 #include "csrc/model/projector.h"
 #include "csrc/model/qwen3.h"
 #include "csrc/model/siglip2.h"
 #include "csrc/schedule/scheduler.h"
 
 namespace hvl {
+namespace {
+
+constexpr int32_t kMostNormed = 32768;  // columns of a row whose sum of squares the integer arithmetic holds (docs/integer_arithmetic.md)
+
+}  // namespace
 
 Model::Model(ModelConfig config, std::shared_ptr<const WeightStore> weights, const ModelOptions& options)
-    : config_(std::move(config)), weights_(std::move(weights)), options_(options), pixel_table_(make_pixel_table(config_.preprocessor)) {
+    : config_(std::move(config)), weights_(std::move(weights)), options_(options), pixel_table_(make_pixel_table(config_.preprocessor, options.arithmetic)) {
   if (options_.activation_bits != 16 && options_.activation_bits != 8) {
     fail(ErrorKind::kValue, "activation_bits must be 16 or 8, got ", options_.activation_bits);
   }
   if (options_.kv_bits != 16 && options_.kv_bits != 8) fail(ErrorKind::kValue, "kv_bits must be 16 or 8, got ", options_.kv_bits);
+  if (integer() && options_.kv_bits != 8) fail(ErrorKind::kValue, "the integer arithmetic has KV caches of 8 bits only, got kv_bits ", options_.kv_bits);
+  const auto check_width = [&](int32_t columns) {
+    if (integer() && columns > kMostNormed) {
+      fail(ErrorKind::kCheckpoint, "the integer arithmetic normalises rows of at most ", kMostNormed, " columns, this checkpoint has ", columns);
+    }
+  };
+  check_width(config_.text.hidden_size);
+  for (const auto& entry : config_.vision) check_width(entry.second.hidden_size);
   if (options_.threads < 1 || options_.threads > 256) fail(ErrorKind::kValue, "threads must lie in 1 .. 256, got ", options_.threads);
   for (const auto& [name, vision] : config_.vision) {
     if (vision.patch_size != patch_size()) {
@@ -78,6 +92,11 @@ const typename Map::mapped_type::element_type& Model::planned_once(Map& map, con
 
 Executable Model::prepare(Program program, const WeightResolver& resolve, int64_t budget) const {
   std::vector<ResolvedWeight> weights = resolve_weights(program, resolve);
+  if (integer()) {
+    Arena arrays = convert_arrays(program, weights);
+    const std::lock_guard lock(mutex_);
+    integer_arrays_.push_back(std::move(arrays));
+  }
   const uint64_t hash = options_.plans.empty() ? 0 : program_hash(program);
   for (const Plan& plan : options_.plans) {
     if (plan.program != hash) continue;
@@ -102,6 +121,7 @@ void Model::add_ddr_ranges(std::vector<DdrRange>& ranges) const {
   if (vrc_) ranges.push_back({vrc_->weights().data(), vrc_->weights().bytes(), true});
   const std::lock_guard lock(mutex_);
   for (const auto& entry : tiles_) ranges.push_back({entry.second->positions.data(), entry.second->positions.bytes(), true});
+  for (const Arena& arrays : integer_arrays_) ranges.push_back({arrays.data(), arrays.bytes(), true});
 }
 
 const VisionConfig& Model::branch(const std::string& name) const {
@@ -145,7 +165,8 @@ std::unique_ptr<TileExecutables> Model::plan_tile(const std::string& name, int32
   made->positions = Arena(positions.size() * sizeof(float));
   std::memcpy(made->positions.data(), positions.data(), made->positions.bytes());
   const Arena& rows = made->positions;
-  made->tower = prepare(siglip2_tile_program(vision, *weights_, name, grid_h, grid_w, pixel_table_.scale, options_.activation_bits),
+  made->tower = prepare(siglip2_tile_program(vision, *weights_, name, grid_h, grid_w, pixel_table_.scale, options_.activation_bits,
+                                             integer() ? 8 : options_.activation_bits),
                         [&](const std::string& weight) {
                           if (weight != kPositionRows) return resolve(weight);
                           ResolvedWeight w;

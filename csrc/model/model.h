@@ -17,6 +17,7 @@
 #include "csrc/runtime/executable.h"
 #include "csrc/runtime/transfers.h"
 #include "csrc/schedule/hardware_spec.h"
+#include "kernels/registry.h"
 
 namespace hvl {
 
@@ -26,7 +27,8 @@ inline constexpr int32_t kHeadRows = 8;        // positions whose logits are com
 struct ModelOptions {
   int32_t threads = 1;
   int32_t activation_bits = 16;      // 16 or 8
-  int32_t kv_bits = 16;              // of the text model's KV cache: 16 or 8
+  int32_t kv_bits = 16;              // of the text model's KV cache: 16 or 8 (the integer arithmetic: 8)
+  Arithmetic arithmetic = Arithmetic::kFloat;
   HardwareSpec spec;                 // what programs are planned for; its contexts are the threads
   int64_t budget = 0;                // bytes of fast memory; 0: what the spec has
   int32_t context_length = 0;        // prefill and decode are planned for it at once; 0: when they are first asked for
@@ -38,7 +40,7 @@ struct ModelOptions {
 struct TileExecutables {
   Executable tower;      // pixels -> features (patches, vision hidden)
   Executable projector;  // features -> image embeddings (tokens, text hidden)
-  Arena positions;       // (patches, vision hidden) float32
+  Arena positions;       // (patches, vision hidden) float32, from the checkpoint's table
 };
 
 class Model {
@@ -61,6 +63,7 @@ class Model {
   const Executable& text_layers(int32_t context_length, int32_t max_rows) const;
   const Executable& text_head() const { return text_head_; }
   const VisionConfig& branch(const std::string& name) const;  // Error(kValue) naming the branches there are
+  bool integer() const { return options_.arithmetic == Arithmetic::kInteger; }
   void add_ddr_ranges(std::vector<DdrRange>& ranges) const;  // everything of the model that programs read
 
  private:
@@ -78,7 +81,8 @@ class Model {
   PixelTable pixel_table_;
   std::unique_ptr<Vrc> vrc_;
   Executable text_head_;
-  mutable std::mutex mutex_;  // of the maps; planning goes on outside it
+  mutable std::mutex mutex_;  // of what follows; planning goes on outside it
+  mutable std::vector<Arena> integer_arrays_;  // of every Program
   mutable std::map<std::tuple<std::string, int32_t, int32_t>, std::unique_ptr<TileExecutables>> tiles_;
   mutable std::map<std::pair<int32_t, int32_t>, std::unique_ptr<Executable>> text_layers_;
 };

@@ -99,7 +99,7 @@ std::vector<int32_t> image_token_ids(const ModelConfig& config, int32_t patch_si
   return ids;
 }
 
-PixelTable make_pixel_table(const PreprocessorConfig& config) {
+PixelTable make_pixel_table(const PreprocessorConfig& config, Arithmetic arithmetic) {
   PixelTable table;
   table.entries.resize(3 * 257);
   double value[3][257];
@@ -114,7 +114,8 @@ PixelTable make_pixel_table(const PreprocessorConfig& config) {
   }
   const double pad_steps = value[0][256] * 255.0;
   exact_halves &= pad_steps == std::floor(pad_steps) && std::fabs(pad_steps) <= 32767.0;
-  const double scale = exact_halves ? 1.0 / 255.0 : largest / 32767.0;
+  double scale = exact_halves ? 1.0 / 255.0 : largest / 32767.0;
+  if (arithmetic == Arithmetic::kInteger) scale = std::exp2(std::ceil(std::log2(largest / 32767.0)));
   table.scale = float(scale);
   for (int c = 0; c < 3; ++c) {
     for (int x = 0; x <= 256; ++x) table.entries[c * 257 + x] = int16_t(std::floor(value[c][x] / scale + 0.5));

@@ -40,12 +40,12 @@ ImageLayout layout_image(const ModelConfig& config, int32_t patch_size, int32_t 
 // Placeholders and separators that stand for the image in input_ids.
 std::vector<int32_t> image_token_ids(const ModelConfig& config, int32_t patch_size, const ImageLayout& layout);
 
-// (3, 257) table of kernels/patchify and the scale of its integers: value = entry * scale.
+// (3, 257) table of kernels/patchify and the scale of its integers: value = entry * scale, of the integer arithmetic a power of two.
 struct PixelTable {
   std::vector<int16_t> entries;
   float scale;
 };
-PixelTable make_pixel_table(const PreprocessorConfig& config);
+PixelTable make_pixel_table(const PreprocessorConfig& config, Arithmetic arithmetic);
 
 // Resizes as Pillow does, a strip of lines at a time, so that what lies between the two passes stays in a cache; keeps that memory between
 // calls.

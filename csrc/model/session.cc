@@ -6,6 +6,7 @@
 
 #include "csrc/base/cpu_info.h"
 #include "csrc/base/error.h"
+#include "csrc/model/integer_arrays.h"
 
 namespace hvl {
 
@@ -34,7 +35,7 @@ Session::Session(std::shared_ptr<const Model> model, int32_t context_length)
     : model_(std::move(model)),
       context_length_(context_length),
       pool_(model_->options().threads, model_->options().cpus),
-      executor_(kernel_table(selected_isa()), pool_),
+      executor_(kernel_table(selected_isa(), model_->options().arithmetic), pool_),
       resizer_(kernel_table(selected_isa()), pool_),
       prefill_layers_(model_->text_layers(context_length, kPrefillChunk)),
       decode_layers_(model_->text_layers(context_length, 1)),
@@ -244,6 +245,7 @@ std::vector<float> Session::encode(const ImageInput& input, const std::string& b
   std::vector<float> out(layouts[0].visual_tokens * hidden);
   ImageStream stream(*this, images, layouts, branch);
   for (int32_t t = 0; t < layouts[0].visual_tokens; ++t) std::copy_n(stream.next(), hidden, out.data() + t * hidden);
+  if (model_->integer()) activations_to_floats(out.data(), out.size());
   return out;
 }
 
@@ -259,6 +261,7 @@ std::vector<std::vector<float>> Session::encode_tower(const ImageInput& input, c
     run_tower(tile, model_->tile(branch, tile.height, tile.width));
     const size_t patches = size_t(tile.height / vision.patch_size) * (tile.width / vision.patch_size);
     out.emplace_back(memory_.features(), memory_.features() + patches * vision.hidden_size);
+    if (model_->integer()) activations_to_floats(out.back().data(), out.back().size());
   }
   return out;
 }
@@ -303,6 +306,9 @@ void Session::run_head(const float* hidden, int32_t rows) {
   bind(args, head, "hidden", hidden);
   bind(args, head, "logits", memory_.logits());
   run(head, args);
+  if (!model_->integer()) return;
+  const int64_t vocab = model_->config().text.vocab_size;
+  pool_.parallel_for(rows, [&](int32_t begin, int32_t end) { activations_to_floats(memory_.logits() + begin * vocab, size_t((end - begin) * vocab)); });
 }
 
 void Session::prefill(const int32_t* ids, int32_t count, const std::vector<ImageInput>& images, const std::string& branch,

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "csrc/model/integer_arrays.h"
+
 namespace hvl {
 namespace {
 
@@ -14,7 +16,7 @@ size_t align(size_t n) { return (n + 127) / 128 * 128; }
 
 }  // namespace
 
-SessionMemory::SessionMemory(const Model& model, int32_t context_length) {
+SessionMemory::SessionMemory(const Model& model, int32_t context_length) : integer_(model.integer()) {
   const ModelConfig& config = model.config();
   const TextConfig& text = config.text;
   size_t features = 0, embeds = 0;
@@ -64,11 +66,17 @@ SessionMemory::SessionMemory(const Model& model, int32_t context_length) {
 
 void SessionMemory::rotate_to(int32_t end) {
   const size_t half = frequencies_.size(), angles = rope_.bytes() / 8;
-  float* table = reinterpret_cast<float*>(rope_.data());
+  const auto set = [this](size_t at, double value) {
+    if (integer_) {
+      reinterpret_cast<int32_t*>(rope_.data())[at] = rotation_word(value);
+    } else {
+      reinterpret_cast<float*>(rope_.data())[at] = float(value);
+    }
+  };
   for (; rotated_ < end; ++rotated_) {
     for (size_t i = 0; i < half; ++i) {
-      table[rotated_ * half + i] = float(std::cos(rotated_ * frequencies_[i]));
-      table[angles + rotated_ * half + i] = float(std::sin(rotated_ * frequencies_[i]));
+      set(rotated_ * half + i, std::cos(rotated_ * frequencies_[i]));
+      set(angles + rotated_ * half + i, std::sin(rotated_ * frequencies_[i]));
     }
   }
 }

@@ -1,4 +1,5 @@
-// The memory of a session: the fast arena of exactly the budget, the DDR arena, and the blocks that programs hand on to each other.
+// The memory of a session: the fast arena of exactly the budget, the DDR arena, and the blocks that programs hand on to each other. Where it
+// says float, the integer arithmetic has int32.
 #pragma once
 
 #include <cstddef>
@@ -44,6 +45,7 @@ class SessionMemory {
   int64_t planned_peak_ = 0;
   int64_t poisoned_ = 0;  // bytes from the start that hold kPoison until something writes them; beyond, zeros
   std::vector<KvCache> caches_;
+  const bool integer_;
   std::vector<double> frequencies_;  // radians a position, by pair of dimensions
   int32_t rotated_ = 0;              // positions whose rotations are there
   float *features_, *embeds_, *hidden_, *logits_;

@@ -13,7 +13,7 @@ LinearShape linear_shape(const WeightStore& weights, const std::string& name, in
 }
 
 Program siglip2_tile_program(const VisionConfig& config, const WeightStore& weights, const std::string& branch, int32_t grid_h,
-                             int32_t grid_w, float pixel_scale, int32_t activation_bits) {
+                             int32_t grid_w, float pixel_scale, int32_t activation_bits, int32_t kv_bits) {
   const std::string tower = "model.vision_tower." + branch + ".";
   const int32_t hidden = config.hidden_size, patch = config.patch_size, tokens = grid_h * grid_w;
   const int32_t heads = config.num_attention_heads, head_dim = hidden / heads;
@@ -32,7 +32,7 @@ Program siglip2_tile_program(const VisionConfig& config, const WeightStore& weig
                               b.weight(kPositionRows));                                  // (tokens, hidden)
   b.end_section();
 
-  const KvRef kv = b.kv_buffer(heads, head_dim, tokens);
+  const KvRef kv = b.kv_buffer(heads, head_dim, tokens, kv_bits);
   b.begin_section("encoder", config.num_hidden_layers);
   const std::string layer = tower + "encoder.layers.{}.";
   const std::string first = tower + "encoder.layers.0.";  // every layer has the shapes and groups of the first

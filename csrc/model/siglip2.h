@@ -11,10 +11,10 @@
 namespace hvl {
 
 // Bound buffers: "image" (u8, the whole resized image), "pixel_table", "features" (grid_h * grid_w, hidden). The weight named
-// kPositionRows is the position embedding of this grid (position_rows).
+// kPositionRows is the position embedding of this grid (position_rows). kv_bits: of the tile's own keys and values, 16 or 8.
 inline constexpr const char* kPositionRows = "position_rows";
 Program siglip2_tile_program(const VisionConfig& config, const WeightStore& weights, const std::string& branch, int32_t grid_h,
-                             int32_t grid_w, float pixel_scale, int32_t activation_bits);
+                             int32_t grid_w, float pixel_scale, int32_t activation_bits, int32_t kv_bits);
 
 // Position embedding (grid_h * grid_w, hidden) of a tile of that many patches, when a full tile has tile_grid x tile_grid.
 std::vector<float> position_rows(const VisionConfig& config, const float* table, int32_t tile_grid, int32_t grid_h, int32_t grid_w,

@@ -48,11 +48,11 @@ KvRef ProgramBuilder::kv_state(int32_t kv_heads, int32_t head_dim, int32_t conte
   kv.kv_heads = kv_heads;
   return kv;
 }
-KvRef ProgramBuilder::kv_buffer(int32_t kv_heads, int32_t head_dim, int32_t rows) {
+KvRef ProgramBuilder::kv_buffer(int32_t kv_heads, int32_t head_dim, int32_t rows, int32_t bits) {
   KvRef kv;
   kv.buffer = add(Space::kArena, "kv", DType::kKv, kv_padded_keys(rows), kv_heads * head_dim, false);
   program_.buffers[kv.buffer].group_size = head_dim;
-  program_.buffers[kv.buffer].bits = activation_bits_;
+  program_.buffers[kv.buffer].bits = bits;
   kv.kv_heads = kv_heads;
   return kv;
 }

@@ -14,7 +14,7 @@ struct LinearShape {
   int32_t group_size;
 };
 
-// Where keys and values go: a cache bound at run time, or a buffer of the arena (in as many bits as activations).
+// Where keys and values go: a cache bound at run time, or a buffer of the arena.
 struct KvRef {
   StateId state = kNone;
   BufferId buffer = kNone;
@@ -27,7 +27,7 @@ class ProgramBuilder {
 
   BufferId bound(std::string name, DType dtype, int32_t max_rows, int32_t cols, bool dynamic_rows = false);
   KvRef kv_state(int32_t kv_heads, int32_t head_dim, int32_t context_length, int32_t bits);
-  KvRef kv_buffer(int32_t kv_heads, int32_t head_dim, int32_t rows);
+  KvRef kv_buffer(int32_t kv_heads, int32_t head_dim, int32_t rows, int32_t bits);
 
   // Sections: ops are recorded between begin and end. In a section that repeats, a weight name holds "{}" where the number of
   // the repetition goes.

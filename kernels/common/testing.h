@@ -24,8 +24,12 @@ inline void require(bool condition, const std::string& message) {
   if (!condition) throw std::invalid_argument(message);
 }
 
-// The function that `variant` names. Throws Error for an unknown name or one this machine cannot run.
-#define HVL_PICK(variant, kernel) (::hvl::kernel_table(::hvl::isa_from_name(variant)).kernel)
+// The function that `variant` names: an instruction set, or "fixed" for the integer arithmetic, whose int32 arrays come as views of float32.
+// Throws Error for an unknown name or one this machine cannot run.
+inline const KernelTable& table_named(const std::string& variant) {
+  return variant == "fixed" ? kernel_table(Isa::kReference, Arithmetic::kInteger) : kernel_table(isa_from_name(variant));
+}
+#define HVL_PICK(variant, kernel) (::hvl::testing::table_named(variant).kernel)
 
 // The range of units to do: all of them, or the cut asked for.
 inline std::pair<std::int32_t, std::int32_t> range_of(const Cut& cut, std::int32_t units) {

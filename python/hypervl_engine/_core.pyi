@@ -131,11 +131,12 @@ class Model:
         context_length: int = 0,
         cpus: list[int] = ...,
         plans: list[dict[str, Any]] = ...,
+        integer: bool = False,
     ) -> None:
         """`config` is config.json's content, validated. `spec`: HardwareSpec.values(); `budget`: bytes of fast memory (0: what the spec
         has); `context_length`: prefill and decode are planned for it at once (0: when they are first asked for); `cpus`: one for each
         thread, to bind a session's threads to (the caller's own, the first, is left alone), or none; `plans`: used for the Programs
-        they were made for.
+        they were made for; `integer`: the arithmetic of docs/integer_arithmetic.md instead of float32 (kv_bits 8 only).
         MemoryError naming the smallest budget that works when a Program of a full tile or of the text does not fit."""
     @property
     def budget(self) -> int:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from .devices import DEVICES
 from .errors import CheckpointError, HyperVLError
 
 
@@ -120,7 +121,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--model", metavar="FOLDER", help="checkpoint (default: the demo model)")
     parser.add_argument("--threads", type=int, help="default: the physical cores this process may use")
     parser.add_argument("--activation-bits", type=int, choices=(8, 16), default=16)
-    parser.add_argument("--kv-bits", type=int, choices=(8, 16), default=16, help="of the KV cache (default: 16)")
+    parser.add_argument("--kv-bits", type=int, choices=(8, 16), help="of the KV cache (default: 16; hexagon-ref has 8 only)")
+    parser.add_argument(
+        "--device", choices=DEVICES,
+        help="cpu (default); cpu-staged; or hexagon-ref: the NPU's integer arithmetic, slow (docs/integer_arithmetic.md)",
+    )  # fmt: skip
     parser.add_argument("--context-length", type=int, help="tokens a conversation can hold")
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where packed weights are kept")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -168,7 +173,7 @@ def _load(options: argparse.Namespace) -> Any:
 
     return load(
         options.model, threads=options.threads, activation_bits=options.activation_bits, kv_bits=options.kv_bits,
-        context_length=options.context_length, cache_dir=options.cache_dir, progress=not options.quiet,
+        context_length=options.context_length, device=options.device, cache_dir=options.cache_dir, progress=not options.quiet,
     )  # fmt: skip
 
 

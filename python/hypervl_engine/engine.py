@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .checkpoint import Checkpoint, open_checkpoint
+from .devices import DEVICES, INTEGER_DEVICE
 from .generation import GenerationConfig, Result, Score, eos_token_ids
 from .hardware import HardwareSpec
 from .images import DEFAULT_MAX_PIXELS, Rgb, load_images
@@ -40,7 +41,7 @@ def load(
     threads: int | None = None,
     pin_threads: bool = False,
     activation_bits: int = 16,
-    kv_bits: int = 16,
+    kv_bits: int | None = None,
     context_length: int | None = None,
     device: str | None = None,
     vtcm: int | str | None = None,
@@ -55,7 +56,8 @@ def load(
 
     threads: default the physical cores this process may use. pin_threads: bind each to a core of its own, for machines
     with nothing else to do (the caller's own thread is left alone). activation_bits: 16 (exact enough, the default) or 8
-    (faster). kv_bits: of the KV cache of a session, 16 (the default) or 8 (half the memory and traffic, less exact).
+    (faster). kv_bits: of the KV cache of a session, 16 (the default) or 8 (half the memory and traffic, less exact; all
+    that "hexagon-ref" has).
     context_length: tokens a session can hold, default 4096 or what the model was made for, if that is less.
     cache_dir: where the weights packed for this machine are kept. progress: show a bar while packing. verify: check every
     byte of the cached weights (else: after packing, after every start of the system, and when the file has changed).
@@ -64,6 +66,8 @@ def load(
     every operand through fast memory as an NPU would. vtcm: bytes of fast memory that activations may take, such as
     "8MiB"; default what `spec` has. spec: the machine to plan for (`hypervl_engine.hardware.load_spec`), default this
     one. plan: a file that `Plan.save` wrote; it brings its spec and budget.
+    Device "hexagon-ref" does change results: it computes in integers throughout, what the NPU will (docs/integer_arithmetic.md),
+    with plain C++ and therefore slowly; in place, or through fast memory if `spec` is a machine that copies.
     tile_size: side of the tiles in pixels, default the checkpoint's; "auto" lets the scheduler choose the side of least
     predicted time a pixel. Another side than the checkpoint was trained with does change results.
 
@@ -73,14 +77,18 @@ def load(
     is another's, MemoryError naming the smallest budget that works when `vtcm` is too small, ValueError for other
     arguments out of range.
     """
-    if device not in (None, "cpu", "cpu-staged"):
-        raise ValueError(f"device is {device!r}: expected cpu or cpu-staged")
+    if device is not None and device not in DEVICES:
+        raise ValueError(f"device is {device!r}: expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
     if threads is not None and not 1 <= threads <= 1024:
         raise ValueError(f"threads is {threads}: expected 1 to 1024")
     if activation_bits not in (8, 16):
         raise ValueError(f"activation_bits is {activation_bits}: expected 16 or 8")
+    if kv_bits is None:
+        kv_bits = 8 if device == INTEGER_DEVICE else 16
     if kv_bits not in (8, 16):
         raise ValueError(f"kv_bits is {kv_bits}: expected 16 or 8")
+    if device == INTEGER_DEVICE and kv_bits != 8:
+        raise ValueError(f"kv_bits is {kv_bits}: device {device} has KV caches of 8 bits only")
     if path is None and not (_DEMO / "config.json").is_file():
         raise FileNotFoundError("this build has no demo model: give the path of a checkpoint folder")
     checkpoint = open_checkpoint(_DEMO if path is None else Path(path))
@@ -102,7 +110,7 @@ def load(
     model = placement.model(checkpoint.config, weights, activation_bits, kv_bits, context_length)
     if placement.file is not None:
         placement.file.check_model(model)
-    return Engine(checkpoint, model, lambda: Tokenizer(folder, config, eos), context_length, activation_bits, kv_bits, placement.spec)
+    return Engine(checkpoint, model, lambda: Tokenizer(folder, config, eos), context_length, activation_bits, kv_bits, placement)
 
 
 class Engine:
@@ -116,10 +124,11 @@ class Engine:
         context_length: int,
         activation_bits: int,
         kv_bits: int,
-        spec: HardwareSpec,
+        placement: Placement,
     ) -> None:
         """Use `load`."""
-        self.spec = spec
+        self.spec = placement.spec
+        self.arithmetic: Literal["float", "integer"] = "integer" if placement.integer else "float"
         self.config = checkpoint.parsed_config
         self.path = checkpoint.folder
         self._read_tokenizer = read_tokenizer
@@ -315,6 +324,7 @@ class Engine:
             "threads": self.model.threads,
             "pinned_cpus": list(self.model.cpus),
             "device": self.spec.name,
+            "arithmetic": self.arithmetic,
             "fast_budget_bytes": self.budget,
             "weight_bytes": self.model.weight_bytes,
             "cpu": _core.cpu_info(),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from . import _core
 from .checkpoint import Checkpoint
+from .devices import INTEGER_DEVICE
 from .hardware import Figure, HardwareSpec, cpu_spec, load_spec
 from .machine import core_cpus
 from .plan import PlanFile, parse_bytes
@@ -18,12 +19,16 @@ TILE_SIDES = range(128, 513, 32)  # what "auto" chooses from, as far as the mode
 
 @dataclass(frozen=True)
 class Placement:
-    """A spec for the threads and the device, a budget in bytes, and the plans of a file, if one was given."""
+    """A spec for the threads and the device, a budget in bytes, and the plans of a file, if one was given.
+
+    integer: activations are int32 with a fixed binary point instead of float32.
+    """
 
     threads: int
     spec: HardwareSpec
     budget: int
     file: PlanFile | None
+    integer: bool = False
     cpus: list[int] = field(default_factory=list)  # that threads are bound to
 
     @classmethod
@@ -41,20 +46,27 @@ class Placement:
             if spec is not None or vtcm is not None:
                 raise ValueError("a plan brings its spec and its budget: give plan, or spec and vtcm")
             file = PlanFile.read(plan)
-            if device is not None and (device == "cpu-staged") != file.spec.staged:
+            if file.spec.name == INTEGER_DEVICE != device:
+                raise ValueError(f"{plan}: made for device {INTEGER_DEVICE}, not for {device or 'cpu'}")
+            if device == INTEGER_DEVICE:
+                file = replace(file, spec=file.spec.with_figures({}, name=device, staged=file.spec.staged))
+            elif device is not None and (device == "cpu-staged") != file.spec.staged:
                 raise ValueError(f"{plan}: made for device {'cpu-staged' if file.spec.staged else 'cpu'}, not for {device}")
             if (made_for := int(file.spec.figures["contexts"].value)) < threads:
                 raise ValueError(f"{plan}: made for {made_for} threads, not for {threads}: load with threads={made_for}, or plan again")
-            return cls(threads, file.spec, file.budget, file)
-        staged = device == "cpu-staged"
-        if spec is None:
-            chosen = cpu_spec(threads, staged, cache_dir=cache_dir)
-        else:
+            return cls(threads, file.spec, file.budget, file, device == INTEGER_DEVICE)
+        given = cpu_spec(threads, device == "cpu-staged", cache_dir=cache_dir)
+        if spec is not None:
             given = load_spec(spec, threads=threads, cache_dir=cache_dir)
-            name = given.name if device is None or staged == given.staged else device
-            contexts = Figure(float(threads), "the threads asked for", "assumed")
-            chosen = given.with_figures({"contexts": contexts}, name=name, staged=given.staged if device is None else staged)
-        return cls(threads, chosen, chosen.budget if vtcm is None else parse_bytes(vtcm, "vtcm"), None)
+            given = given.with_figures(
+                {"contexts": Figure(float(threads), "the threads asked for", "assumed")}, name=given.name, staged=given.staged
+            )
+        if device == INTEGER_DEVICE:  # in place or staged, as the spec says
+            given = given.with_figures({}, name=device, staged=given.staged)
+        elif device is not None and (device == "cpu-staged") != given.staged:
+            given = given.with_figures({}, name=device, staged=device == "cpu-staged")
+        budget = given.budget if vtcm is None else parse_bytes(vtcm, "vtcm")
+        return cls(threads, given, budget, None, device == INTEGER_DEVICE)
 
     def pinned(self) -> Placement:
         """With every thread bound to a core of its own. ValueError when there are fewer cores than threads."""
@@ -85,6 +97,7 @@ class Placement:
                 context_length=context_length,
                 cpus=self.cpus,
                 plans=plans,
+                integer=self.integer,
             )
 
         try:
