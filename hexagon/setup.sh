@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Hexagon on an x86-64 Linux machine: clang and a C library from the package ziglang, and an emulator. Nothing is installed and root is not
+# needed; everything is laid in build/hexagon, the compiler's cache (build/hexagon/zig-cache, 0.1 GB) among it.
+#
+#   hexagon/setup.sh toolchain     build/hexagon/bin/zig-c++, zig-cc, zig-ar and zig-ranlib: what hexagon/toolchain.cmake names
+#   hexagon/setup.sh emulator      build/hexagon/bin/qemu-hexagon: QEMU 10 or later, for only since then does it know v68
+#   hexagon/setup.sh build [ARCH]  both, and all that hexagon/CMakeLists.txt builds for ARCH (v68), in build/hexagon/ARCH
+#
+# HOST_PYTHON: a Python of this machine with pip, cmake and ninja; without it a virtual environment is made in build/hexagon/host.
+# QEMU_HEXAGON: an emulator to use; else one on the PATH that is new enough, else Debian's package qemu-user, through this machine's apt.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/debian_packages.sh
+hexagon=$PWD/build/hexagon
+python=${HOST_PYTHON:-$hexagon/host/bin/python}
+ziglang=0.17.0
+least_qemu=10
+mkdir -p "$hexagon/bin"
+
+host_python() {
+  [ -x "$python" ] && return
+  ${PYTHON:-python3} -m venv "$hexagon/host"
+  "$python" -m pip install -q --disable-pip-version-check cmake ninja
+}
+
+toolchain() {
+  [ -e "$hexagon/zig/.$ziglang" ] && return
+  rm -rf "$hexagon/zig"
+  "$python" -m pip install -q --disable-pip-version-check --target "$hexagon/zig" "ziglang==$ziglang"
+  for tool in c++ cc ar ranlib; do
+    cat > "$hexagon/bin/zig-$tool" <<SCRIPT
+#!/bin/sh
+export ZIG_GLOBAL_CACHE_DIR=$hexagon/zig-cache ZIG_LOCAL_CACHE_DIR=$hexagon/zig-cache
+exec $hexagon/zig/ziglang/zig $tool "\$@"
+SCRIPT
+    chmod +x "$hexagon/bin/zig-$tool"
+  done
+  touch "$hexagon/zig/.$ziglang"
+}
+
+# The major version of the emulator $1, or 0 where it does not run.
+qemu_major() { ("$1" --version 2> /dev/null || true) | sed -n '1s/.*version \([0-9]*\).*/\1/p' | grep . || echo 0; }
+
+# The release next to this machine's that has a newer QEMU is looked for where its own packages come from.
+unpack_qemu() {
+  local codename uri apt=$hexagon/apt
+  command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || return
+  debian_update "$apt" || return
+  if dpkg --compare-versions "$(apt-cache "${debian_options[@]}" show qemu-user 2> /dev/null | sed -n 's/^Version: //p' | head -n 1)" lt "1:$least_qemu"; then
+    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    uri=$(apt-get "${debian_options[@]}" indextargets --format '$(ORIGIN) $(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
+      sed -n "s/^Debian $codename main //p" | head -n 1)
+    [ -n "$uri" ] || return
+    echo "deb $uri $codename-backports main" > "$apt/sources.list"
+    debian_update "$apt" -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null || return
+  fi
+  debian_unpack "$hexagon/qemu" qemu-user
+  rm -rf "$apt"
+}
+
+emulator() {
+  local found=${QEMU_HEXAGON:-} major
+  [ -z "$found" ] && [ "$(qemu_major "$hexagon/bin/qemu-hexagon")" -ge $least_qemu ] && return
+  [ -n "$found" ] || found=$(command -v qemu-hexagon || true)
+  if [ -z "${QEMU_HEXAGON:-}" ] && [ "$(qemu_major "$found")" -lt $least_qemu ]; then
+    found=$hexagon/qemu/usr/bin/qemu-hexagon
+    [ -x "$found" ] || unpack_qemu || true
+  fi
+  major=$(qemu_major "$found")
+  if [ "$major" -lt $least_qemu ]; then
+    echo "hexagon/setup.sh: no qemu-hexagon of version $least_qemu or later (${found:-none found}: version $major)." >&2
+    echo "apt on this machine gave no qemu-user that new, neither from its own release nor from that release's backports. Install QEMU" >&2
+    echo "$least_qemu or later, or build it (configure --target-list=hexagon-linux-user), and name it: QEMU_HEXAGON=/path/to/qemu-hexagon $0 emulator" >&2
+    exit 1
+  fi
+  ln -sf "$(realpath "$found")" "$hexagon/bin/qemu-hexagon"
+}
+
+case ${1:-} in
+  toolchain)
+    host_python
+    toolchain
+    ;;
+  emulator) emulator ;;
+  build)
+    host_python
+    toolchain
+    arch=${2:-v68}
+    [ "$arch" != v68 ] || emulator
+    bin=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")
+    export PATH=$bin:$PATH
+    cmake -S hexagon --preset "hexagon-$arch" > "$hexagon/configure-$arch.log" || { cat "$hexagon/configure-$arch.log"; exit 1; }
+    cmake --build "$hexagon/$arch"
+    ;;
+  *)
+    sed -n '2,10s/^# \{0,1\}//p' "$0"
+    exit 2
+    ;;
+esac
