@@ -15,7 +15,7 @@ void linear_dots_reference(const LinearDotsArgs& args, int32_t begin, int32_t en
   const int64_t padded_cols = int64_t(args.groups) * args.group_size;
   for (int32_t block = begin; block < end; ++block) {
     for (int32_t g = 0; g < args.groups; ++g) {
-      const uint8_t* values = args.values + block * args.block_stride + g * args.group_stride;
+      const uint8_t* values = args.values + int64_t(block) * args.block_stride + int64_t(g) * args.group_stride;
       for (int32_t token = 0; token < args.tokens; ++token) {
         const uint8_t* hi = args.x + token * 2 * padded_cols + int64_t(g) * args.group_size;
         int32_t* dots = args.dots + ((int64_t(block) * args.groups + g) * args.tokens + token) * 32;
