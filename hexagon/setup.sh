@@ -43,10 +43,11 @@ qemu_major() { ("$1" --version 2> /dev/null || true) | sed -n '1s/.*version \([0
 
 # The release next to this machine's that has a newer QEMU is looked for where its own packages come from.
 unpack_qemu() {
-  local codename uri apt=$hexagon/apt
+  local codename uri candidate apt=$hexagon/apt
   command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || return
   debian_update "$apt" || return
-  if dpkg --compare-versions "$(apt-cache "${debian_options[@]}" show qemu-user 2> /dev/null | sed -n 's/^Version: //p' | head -n 1)" lt "1:$least_qemu"; then
+  candidate=$(apt-cache "${debian_options[@]}" policy qemu-user | sed -n 's/^ *Candidate: //p')
+  if dpkg --compare-versions "$candidate" lt "1:$least_qemu"; then
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
     uri=$(apt-get "${debian_options[@]}" indextargets --format '$(ORIGIN) $(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
       sed -n "s/^Debian $codename main //p" | head -n 1)
@@ -70,7 +71,8 @@ emulator() {
   if [ "$major" -lt $least_qemu ]; then
     echo "hexagon/setup.sh: no qemu-hexagon of version $least_qemu or later (${found:-none found}: version $major)." >&2
     echo "apt on this machine gave no qemu-user that new, neither from its own release nor from that release's backports. Install QEMU" >&2
-    echo "$least_qemu or later, or build it (configure --target-list=hexagon-linux-user), and name it: QEMU_HEXAGON=/path/to/qemu-hexagon $0 emulator" >&2
+    echo "$least_qemu or later, or build it (configure --target-list=hexagon-linux-user), and name it:" >&2
+    echo "  QEMU_HEXAGON=/path/to/qemu-hexagon $0 emulator" >&2
     exit 1
   fi
   ln -sf "$(realpath "$found")" "$hexagon/bin/qemu-hexagon"

@@ -1,4 +1,4 @@
-# Toolchain: Hexagon Linux (static, musl) with HVX of 128 bytes, by the clang of the package ziglang. hexagon/setup.sh lays it in build/hexagon.
+# Toolchain: Hexagon Linux (static, musl) with HVX of 128 bytes, by the clang of ziglang. hexagon/setup.sh lays it in build/hexagon.
 #
 # HEXAGON_ARCH: v68 .. v81. The first program linked for each of them takes minutes, for zig builds the C and C++ libraries then; later ones
 # take them from the cache.

@@ -1,4 +1,4 @@
-# Debian packages into a folder, without root and without touching what the machine has installed. Sourced by tools/arm.sh and hexagon/setup.sh.
+# Debian packages into a folder, without root, whatever the machine has installed. Sourced by tools/arm.sh and hexagon/setup.sh.
 
 # debian_update STATE [OPTION ...]: reads the package lists of the configured sources into STATE. The options are apt's, and those of every
 # later call on the same STATE.
@@ -6,7 +6,8 @@ debian_update() {
   local state=$1
   shift
   mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
-  debian_options=(-o Dir::State::lists="$state/lists" -o Dir::Cache="$state/cache" -o Dir::State::status=/dev/null -o APT::Sandbox::User=root "$@")
+  debian_options=(-o Dir::State::lists="$state/lists" -o Dir::Cache="$state/cache" -o Dir::State::status=/dev/null
+    -o APT::Sandbox::User=root "$@")
   apt-get "${debian_options[@]}" -qq update
 }
 

@@ -14,7 +14,8 @@ __attribute__((always_inline)) inline Counts read_counters() {
   register uint32_t packets asm("r0");
   register uint32_t instructions asm("r1");
   register uint32_t hvx_instructions asm("r2");
-  asm volatile(".word 0x6a14c000\n.word 0x6a15c001\n.word 0x6a16c002" : "=r"(packets), "=r"(instructions), "=r"(hvx_instructions)::"memory");
+  asm volatile(".word 0x6a14c000\n.word 0x6a15c001\n.word 0x6a16c002"
+               : "=r"(packets), "=r"(instructions), "=r"(hvx_instructions)::"memory");
   return {packets, instructions, hvx_instructions};
 }
 

@@ -48,14 +48,8 @@ void reply(Status status, const char* text, const Counts& counts, const Buffer* 
   uint32_t sizes[kMostBuffers];
   uint32_t bytes = 7 * 4 + output_count * 4 + text_bytes;
   for (uint32_t i = 0; i < output_count; ++i) bytes += sizes[i] = outputs[i].bytes;
-  const uint32_t head[] = {bytes,
-                           kReplyMagic,
-                           uint32_t(status),
-                           counts.packets,
-                           counts.instructions,
-                           counts.hvx_instructions,
-                           text_bytes,
-                           output_count};
+  const uint32_t head[] = {bytes,      kReplyMagic, uint32_t(status), counts.packets, counts.instructions, counts.hvx_instructions,
+                           text_bytes, output_count};
   write_all(head, sizeof head);
   write_all(sizes, output_count * 4);
   write_all(text, text_bytes);

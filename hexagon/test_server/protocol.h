@@ -21,8 +21,8 @@ inline constexpr uint32_t kMostBytes = 256u << 20;  // of a request; of the outp
 
 enum class Status : uint32_t {
   kOk = 0,
-  kMalformed = 1,         // the message is not a request as above
-  kTooLarge = 2,          // more than kMostBytes, or more than there is memory for
+  kMalformed = 1,  // the message is not a request as above
+  kTooLarge = 2,   // more than kMostBytes, or more than there is memory for
   kUnknownKernel = 3,
   kInvalidArguments = 4,  // the kernel refuses them
   kOverrun = 5,           // the kernel wrote beyond the end of an output

@@ -26,16 +26,16 @@ __attribute__((always_inline)) inline void unsigned_weights(const Vector* w, Vec
   }
 }
 
-// 8 vectors in bytes, as a number that the compiler does not know. An address is a register and -8 to 7 vectors; pointers eight vectors apart
-// stay in registers of their own, where otherwise an addition would come with almost every load.
+// 8 vectors in bytes, as a number that the compiler does not know. An address is a register and -8 to 7 vectors; pointers eight vectors
+// apart stay in registers of their own, where otherwise an addition would come with almost every load.
 __attribute__((always_inline)) inline int32_t eight_vectors() {
   int32_t bytes = 8 * sizeof(Vector);
   asm("" : "+r"(bytes));
   return bytes;
 }
 
-// dots[block][token] of one group for kBlocks row blocks and kTokens tokens. kGroup is the group size up to 128, and 0 for multiples of that:
-// known at compile time, a group is one stretch of code, which the compiler overlaps with the next group's.
+// dots[block][token] of one group for kBlocks row blocks and kTokens tokens. kGroup is the group size up to 128, and 0 for multiples of
+// that: known at compile time, a group is one stretch of code, which the compiler overlaps with the next group's.
 template <int kBits, int kGroup, int kBlocks, int kTokens>
 __attribute__((always_inline)) inline void group_dots(const uint8_t* values,  // of the group in the first block; 128-byte aligned
                                                       int32_t block_stride,   // bytes, a multiple of 128

@@ -51,10 +51,14 @@ void dots_of_all(const LinearDotsArgs& args, int32_t begin, int32_t end) {
 void linear_dots_hexagon_hvx(const LinearDotsArgs& args, int32_t begin, int32_t end) noexcept {
   const auto of = [&]<int kBits>() {
     switch (args.group_size) {
-      case 32: return dots_of_all<kBits, 32>(args, begin, end);
-      case 64: return dots_of_all<kBits, 64>(args, begin, end);
-      case 128: return dots_of_all<kBits, 128>(args, begin, end);
-      default: return dots_of_all<kBits, 0>(args, begin, end);
+      case 32:
+        return dots_of_all<kBits, 32>(args, begin, end);
+      case 64:
+        return dots_of_all<kBits, 64>(args, begin, end);
+      case 128:
+        return dots_of_all<kBits, 128>(args, begin, end);
+      default:
+        return dots_of_all<kBits, 0>(args, begin, end);
     }
   };
   args.bits == 4 ? of.template operator()<4>() : of.template operator()<8>();

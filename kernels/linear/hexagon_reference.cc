@@ -21,7 +21,8 @@ void linear_dots_reference(const LinearDotsArgs& args, int32_t begin, int32_t en
         int32_t* dots = args.dots + ((int64_t(block) * args.groups + g) * args.tokens + token) * 32;
         for (int32_t row = 0; row < 32; ++row) {
           int32_t dot = 0;
-          for (int32_t k = 0; k < args.group_size; ++k) dot += (256 * int8_t(hi[k]) + hi[padded_cols + k]) * weight(values, args.bits, row, k);
+          for (int32_t k = 0; k < args.group_size; ++k)
+            dot += (256 * int8_t(hi[k]) + hi[padded_cols + k]) * weight(values, args.bits, row, k);
           dots[row] = dot;
         }
       }
