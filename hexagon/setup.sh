@@ -41,7 +41,7 @@ SCRIPT
 # The major version of the emulator $1, or 0 where it does not run.
 qemu_major() { ("$1" --version 2> /dev/null || true) | sed -n '1s/.*version \([0-9]*\).*/\1/p' | grep . || echo 0; }
 
-# The release next to this machine's that has a newer QEMU is looked for where its own packages come from.
+# QEMU from Debian: that of this machine's release, or of its backports from where the release itself comes from.
 unpack_qemu() {
   local codename uri candidate apt=$hexagon/apt
   command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || return
@@ -55,27 +55,31 @@ unpack_qemu() {
     echo "deb $uri $codename-backports main" > "$apt/sources.list"
     debian_update "$apt" -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null || return
   fi
-  debian_unpack "$hexagon/qemu" qemu-user
+  debian_unpack "$apt/root" qemu-user || return
+  mv "$apt/root/usr/bin/qemu-hexagon" "$1"  # a static program
   rm -rf "$apt"
 }
 
 emulator() {
-  local found=${QEMU_HEXAGON:-} major
-  [ -z "$found" ] && [ "$(qemu_major "$hexagon/bin/qemu-hexagon")" -ge $least_qemu ] && return
-  [ -n "$found" ] || found=$(command -v qemu-hexagon || true)
-  if [ -z "${QEMU_HEXAGON:-}" ] && [ "$(qemu_major "$found")" -lt $least_qemu ]; then
-    found=$hexagon/qemu/usr/bin/qemu-hexagon
-    [ -x "$found" ] || unpack_qemu || true
+  local emulator=$hexagon/bin/qemu-hexagon found
+  if [ -n "${QEMU_HEXAGON:-}" ]; then
+    ln -sfn "$(realpath "$QEMU_HEXAGON")" "$emulator"
+  elif [ "$(qemu_major "$emulator")" -lt $least_qemu ]; then
+    rm -f "$emulator"
+    found=$(command -v qemu-hexagon || true)
+    if [ "$(qemu_major "$found")" -ge $least_qemu ]; then
+      ln -s "$found" "$emulator"
+    else
+      unpack_qemu "$emulator" || true
+    fi
   fi
-  major=$(qemu_major "$found")
-  if [ "$major" -lt $least_qemu ]; then
-    echo "hexagon/setup.sh: no qemu-hexagon of version $least_qemu or later (${found:-none found}: version $major)." >&2
-    echo "apt on this machine gave no qemu-user that new, neither from its own release nor from that release's backports. Install QEMU" >&2
-    echo "$least_qemu or later, or build it (configure --target-list=hexagon-linux-user), and name it:" >&2
-    echo "  QEMU_HEXAGON=/path/to/qemu-hexagon $0 emulator" >&2
-    exit 1
-  fi
-  ln -sf "$(realpath "$found")" "$hexagon/bin/qemu-hexagon"
+  [ "$(qemu_major "$emulator")" -lt $least_qemu ] || return 0
+  rm -f "$emulator"
+  echo "hexagon/setup.sh: no qemu-hexagon of version $least_qemu or later." >&2
+  echo "Neither QEMU_HEXAGON (${QEMU_HEXAGON:-not set}) nor the PATH has one, and apt on this machine gave no qemu-user that new, from its own" >&2
+  echo "release or that release's backports. Install QEMU $least_qemu or later, or build it (configure --target-list=hexagon-linux-user), and name it:" >&2
+  echo "  QEMU_HEXAGON=/path/to/qemu-hexagon $0 emulator" >&2
+  exit 1
 }
 
 case ${1:-} in

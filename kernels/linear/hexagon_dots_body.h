@@ -13,6 +13,7 @@
 namespace hvl::hexagon {
 
 using Vector = HVX_Vector;
+using EightBytes = int64_t __attribute__((may_alias));
 
 // Unsigned weights of k .. k+3 and of k+4 .. k+7, from the one vector or the two at `w`.
 template <int kBits>
@@ -67,8 +68,8 @@ __attribute__((always_inline)) inline void group_dots(const uint8_t* values,  //
         if (vector + kVectors == 8) w[b] += eight;
       }
       for (int t = 0; t < kTokens; ++t) {
-        const int64_t x_hi = *reinterpret_cast<const int64_t*>(x + t * 2 * padded_cols + k);
-        const int64_t x_lo = *reinterpret_cast<const int64_t*>(x + t * 2 * padded_cols + padded_cols + k);
+        const int64_t x_hi = *reinterpret_cast<const EightBytes*>(x + t * 2 * padded_cols + k);
+        const int64_t x_lo = *reinterpret_cast<const EightBytes*>(x + t * 2 * padded_cols + padded_cols + k);
         for (int b = 0; b < kBlocks; ++b) {
           hi[b][t] = Q6_Vw_vrmpyacc_VwVubRb(hi[b][t], first[b], int32_t(x_hi));
           lo[b][t] = Q6_Vuw_vrmpyacc_VuwVubRub(lo[b][t], first[b], int32_t(x_lo));

@@ -1,4 +1,4 @@
-"""The emulated test server. HVL_HEXAGON names the folder where hexagon/setup.sh laid it, which must be there; else build/hexagon if it is."""
+"""The emulated test server. HVL_HEXAGON: the folder of hexagon/setup.sh, in which it must be; else build/hexagon, if it is there."""
 
 from __future__ import annotations
 

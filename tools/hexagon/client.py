@@ -84,7 +84,7 @@ def encode_request(kernel: str, scalars: Sequence[int], inputs: Sequence[bytes],
 
 
 class TestServer:
-    """One emulated process. The first call starts it, as does the first after a failure that ended it; `close`, or leaving a `with`, ends it.
+    """One emulated process. The first call starts it, as does the first after a failure that ended it; `close`, or a `with`, ends it.
 
     folder: build/hexagon, as hexagon/setup.sh lays it. timeout: seconds for one call.
     """
