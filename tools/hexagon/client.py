@@ -83,6 +83,34 @@ def encode_request(kernel: str, scalars: Sequence[int], inputs: Sequence[bytes],
     return b"".join([head, struct.pack(f"<{len(inputs) + len(output_bytes)}I", *map(len, inputs), *output_bytes), *inputs])
 
 
+def _complete(reply: bytearray) -> bool:
+    """Whether the reply is there as a whole. Raises BadReply."""
+    if len(reply) < 4:
+        return False
+    expected = 4 + int.from_bytes(reply[:4], "little")
+    if expected > _MOST_REPLY or len(reply) > expected:
+        raise BadReply(f"a reply of {expected} bytes, {len(reply)} of them there")
+    return len(reply) == expected
+
+
+def _parse(reply: bytes) -> tuple[int, Counts, str, list[bytes]]:
+    """Status, counts, text and outputs. Raises BadReply."""
+    try:
+        magic, status, packets, instructions, hvx_instructions, text_bytes, outputs = _REPLY_HEAD.unpack_from(reply)
+        sizes = struct.unpack_from(f"<{outputs}I", reply, _REPLY_HEAD.size)
+    except struct.error as error:
+        raise BadReply(f"{len(reply)} bytes: {error}") from error
+    begin = _REPLY_HEAD.size + 4 * outputs
+    if magic != REPLY_MAGIC or begin + text_bytes + sum(sizes) != len(reply):
+        raise BadReply(f"{len(reply)} bytes with the magic number {magic:#x}")
+    text = reply[begin : begin + text_bytes].decode(errors="replace")
+    found, begin = [], begin + text_bytes
+    for size in sizes:
+        found.append(reply[begin : begin + size])
+        begin += size
+    return status, Counts(packets, instructions, hvx_instructions), text, found
+
+
 class TestServer:
     """One emulated process. The first call starts it, as does the first after a failure that ended it; `close`, or a `with`, ends it.
 
@@ -112,34 +140,41 @@ class TestServer:
         """
         sizes = [int(np.prod(output.shape, dtype=np.int64)) * np.dtype(output.dtype).itemsize for output in outputs]
         request = encode_request(kernel, scalars, [np.asarray(array).tobytes() for array in inputs], sizes)
-        status, counts, text, found = self._parse(self.exchange(request, timeout))
-        if status != 0:
-            raise _ERRORS.get(status, HexagonError)(f"{kernel}: {text}")
-        if [len(data) for data in found] != sizes:
+        reply = self.exchange(request, timeout)
+        try:
+            status, counts, text, found = _parse(reply)
+            if status not in (0, *_ERRORS):
+                raise BadReply(f"{kernel}: status {status}")
+            if status == 0 and [len(data) for data in found] != sizes:
+                raise BadReply(f"{kernel}: outputs of {[len(data) for data in found]} bytes, not {sizes}")
+        except BadReply:
             self.kill()
-            raise BadReply(f"{kernel}: outputs of {[len(data) for data in found]} bytes, not {sizes}")
+            raise
+        if status != 0:
+            raise _ERRORS[status](f"{kernel}: {text}")
         return [np.frombuffer(data, o.dtype).reshape(o.shape) for data, o in zip(found, outputs, strict=True)], counts
 
     def exchange(self, message: bytes, timeout: float | None = None) -> bytes:
-        """Sends a message of any bytes, and returns the reply's. Raises EmulatorDied, EmulatorTimeout or BadReply."""
-        if self.process is None:
-            self._start()
-        return self.exchange_raw(struct.pack("<I", len(message)) + message, timeout)
+        """Sends a message of any bytes, and returns the reply's. Raises TooLarge, EmulatorDied, EmulatorTimeout or BadReply."""
+        if len(message) >= 1 << 32:
+            raise TooLarge(f"a message of {len(message)} bytes")
+        try:
+            return self._exchange(memoryview(struct.pack("<I", len(message)) + message), self.timeout if timeout is None else timeout)
+        except BaseException:  # nobody would read what is still to come
+            self.kill()
+            raise
 
-    def exchange_raw(self, data: bytes, timeout: float | None = None) -> bytes:
-        """The same for bytes that have their length in front, or do not."""
-        if self.process is None:
-            self._start()
-        process = self.process
-        assert process is not None
+    def _exchange(self, sending: memoryview, timeout: float) -> bytes:
+        process = self.process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
-        sending, reply = memoryview(data), bytearray()
-        left = self.timeout if timeout is None else timeout
+        reply, left = bytearray(), timeout
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             selector.register(process.stdin, selectors.EVENT_WRITE)
-            while not self._complete(reply):
+            while not _complete(reply):
+                if left <= 0:
+                    raise EmulatorTimeout(f"no reply in {timeout} s")
                 begin = time.monotonic()
                 for key, _ in selector.select(min(left, _TICK)):
                     if key.fileobj is process.stdin:
@@ -152,59 +187,27 @@ class TestServer:
                     else:
                         got = os.read(process.stdout.fileno(), 1 << 20)
                         if not got:
-                            raise self._died()
+                            raise self._died(process)
                         reply += got
                 # No more than two ticks a turn: while this process itself was stopped, so was the server perhaps.
                 left -= min(time.monotonic() - begin, 2 * _TICK)
-                if left <= 0 and not self._complete(reply):
-                    self.kill()
-                    raise EmulatorTimeout(f"no reply in {self.timeout if timeout is None else timeout} s")
         return bytes(reply[4:])
 
-    def _complete(self, reply: bytearray) -> bool:
-        if len(reply) < 4:
-            return False
-        expected = 4 + int.from_bytes(reply[:4], "little")
-        if expected > _MOST_REPLY or len(reply) > expected:
-            self.kill()
-            raise BadReply(f"a reply of {expected} bytes, {len(reply)} of them there")
-        return len(reply) == expected
-
-    def _parse(self, reply: bytes) -> tuple[int, Counts, str, list[bytes]]:
-        """Status, counts, text and outputs. Raises BadReply."""
-        try:
-            magic, status, packets, instructions, hvx_instructions, text_bytes, outputs = _REPLY_HEAD.unpack_from(reply)
-            sizes = struct.unpack_from(f"<{outputs}I", reply, _REPLY_HEAD.size)
-        except struct.error as error:
-            self.kill()
-            raise BadReply(f"{len(reply)} bytes: {error}") from error
-        begin = _REPLY_HEAD.size + 4 * outputs
-        if magic != REPLY_MAGIC or begin + text_bytes + sum(sizes) != len(reply):
-            self.kill()
-            raise BadReply(f"{len(reply)} bytes with the magic number {magic:#x}")
-        text = reply[begin : begin + text_bytes].decode(errors="replace")
-        found, begin = [], begin + text_bytes
-        for size in sizes:
-            found.append(reply[begin : begin + size])
-            begin += size
-        return status, Counts(packets, instructions, hvx_instructions), text, found
-
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         self._stderr.seek(0)
         self._stderr.truncate()
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(self.command, bufsize=0, stdin=pipe, stdout=pipe, stderr=self._stderr)
-        os.set_blocking(self.process.stdin.fileno(), False)  # type: ignore[union-attr]
+        self.process = subprocess.Popen(self.command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr)
+        assert self.process.stdin is not None
+        os.set_blocking(self.process.stdin.fileno(), False)
+        return self.process
 
-    def _died(self) -> EmulatorDied:
-        assert self.process is not None
+    def _died(self, process: subprocess.Popen[bytes]) -> EmulatorDied:
         try:
-            code: int | None = self.process.wait(10)
+            end = f"exit code {process.wait(10)}"
         except subprocess.TimeoutExpired:
-            code = None  # it closed its output, and goes on
-        self.kill()
+            end = "it closed its output, and goes on"
         self._stderr.seek(0)
-        return EmulatorDied(f"exit code {code}: {self._stderr.read().decode(errors='replace').strip()[-2000:]}")
+        return EmulatorDied(f"{end}: {self._stderr.read().decode(errors='replace').strip()[-2000:]}")
 
     def kill(self) -> None:
         """Ends the process at once. The next call starts another."""
