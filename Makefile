@@ -4,6 +4,7 @@
 # make asan            the tests of strange input, images, checkpoints and the engine under the address and undefined-behaviour sanitizers
 # make arm             cross-compile for arm64 and run all kernel tests and the demo under qemu-aarch64 (g++-aarch64-linux-gnu, qemu-user)
 # make arm-quick       a part of that in a few minutes, without torch: what CI runs
+# make hexagon         cross-compile for Hexagon with ziglang and run the tests under qemu-hexagon (docs/hexagon.md); `make test` runs them from then on
 # make benchmark       pytest-benchmark over workloads and kernels, into build/benchmarks/latest.json (docs/performance.md)
 # make baseline        keeps that as the baseline; make compare: fails where latest.json is slower than the baseline
 PYTHON ?= python3
@@ -17,12 +18,12 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc kernels python cmake -type f -not -name '*.pyc' 2>/dev/null) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test lint asan arm arm-quick benchmark baseline compare clean
+.PHONY: demo test lint asan arm arm-quick hexagon hexagon-build benchmark baseline compare clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m hypervl_engine.demo $(if $(SEED),--seed $(SEED))
 
-test: lint
+test: lint $(if $(wildcard build/hexagon/bin/qemu-hexagon),hexagon-build)
 	$(BIN)/python -m pytest tests kernels $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-test
@@ -61,6 +62,14 @@ arm-quick: $(VENV)/.installed-test
 	tools/arm.sh build
 	$(ARM_PYTEST) $(ARM_QUICK_TESTS) $(PYTEST_ARGS)
 	HVL_ARM_PYTHON=$(abspath $(ARM)) $(BIN)/python -m pytest tests/test_arm.py
+
+# Under emulation (hexagon/setup.sh). HVL_HEXAGON: nothing may be skipped for want of what was built.
+hexagon: $(VENV)/.installed-test hexagon-build
+	HVL_HEXAGON=$(abspath build/hexagon) $(BIN)/python -m pytest tests/hexagon $(PYTEST_ARGS)
+
+hexagon-build: $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q cmake ninja
+	HOST_PYTHON=$(abspath $(BIN))/python hexagon/setup.sh build
 
 BENCHMARKS := build/benchmarks
 benchmark: $(VENV)/.installed-test

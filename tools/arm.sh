@@ -10,6 +10,7 @@
 # HOST_PYTHON: a Python 3.11 of this machine with pip, cmake, ninja, pybind11 and apache-tvm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tools/debian_packages.sh
 arm=$PWD/build/arm
 python=${HOST_PYTHON:-$arm/host/bin/python}
 mkdir -p "$arm"
@@ -21,18 +22,13 @@ wheels() {
 }
 
 prepare_python() {
-  local apt=$arm/apt
-  local options=(-o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" -o Dir::State::status=/dev/null -o APT::Architecture=arm64
-    -o APT::Architectures=arm64 -o APT::Sandbox::User=root)
-  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/packages"
-  apt-get "${options[@]}" -qq update
-  (cd "$apt/packages" && apt-get "${options[@]}" -qq download python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libpython3.11-dev \
-    libc6 libgcc-s1 libstdc++6 libexpat1 zlib1g libffi8 libssl3 libbz2-1.0 liblzma5 libsqlite3-0 libuuid1 libcrypt1)
+  debian_update "$arm/apt" -o APT::Architecture=arm64 -o APT::Architectures=arm64
   rm -rf "$arm/root"
-  for package in "$apt"/packages/*.deb; do dpkg -x "$package" "$arm/root"; done
+  debian_unpack "$arm/root" python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libpython3.11-dev \
+    libc6 libgcc-s1 libstdc++6 libexpat1 zlib1g libffi8 libssl3 libbz2-1.0 liblzma5 libsqlite3-0 libuuid1 libcrypt1
   # Debian's pyconfig.h looks for the processor's own beside it in a folder that cross compilers do not search.
   cp "$arm/root/usr/include/aarch64-linux-gnu/python3.11/pyconfig.h" "$arm/root/usr/include/python3.11/pyconfig.h"
-  rm -rf "$apt"
+  rm -rf "$arm/apt"
   cat > "$arm/python" <<SCRIPT
 #!/bin/sh
 export PYTHONHOME=$arm/root/usr PYTHONPATH=$arm/package:$arm/site

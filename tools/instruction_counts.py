@@ -105,13 +105,13 @@ def _read_dump(text: str) -> tuple[str, int] | None:
     return (name[1], int(total[1])) if name and total else None
 
 
-def grown(recorded: dict[str, int], counted: dict[str, int]) -> list[str]:
-    """What takes more instructions than recorded, with by how much; and cases that are in one of the two only."""
+def grown(recorded: dict[str, int], counted: dict[str, int], unit: str = "instructions") -> list[str]:
+    """What takes more (instructions) than recorded, with by how much; and cases that are in one of the two only."""
     problems = [f"{name}: not {'counted' if name in recorded else 'recorded'}" for name in sorted(recorded.keys() ^ counted.keys())]
     for name in recorded.keys() & counted.keys():
         ratio = counted[name] / recorded[name]
         if ratio > 1 + TOLERANCE:
-            problems.append(f"{name}: {counted[name]} instructions, {ratio - 1:.1%} more than the {recorded[name]} recorded")
+            problems.append(f"{name}: {counted[name]} {unit}, {ratio - 1:.1%} more than the {recorded[name]} recorded")
     return problems
 
 

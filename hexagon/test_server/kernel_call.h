@@ -1,0 +1,57 @@
+// What a kernel under test gets from the test server, and the list of them.
+#pragma once
+
+#include <stdint.h>
+
+#include "hexagon/test_server/counters.h"
+
+namespace hvl {
+
+// Kernels by the names that tests call them by. Each is a function `void NAME(KernelCall&)` in hexagon/test_server or in a kernel's
+// hexagon_testing.cc.
+#define HVL_HEXAGON_TESTS(X) \
+  X(echo)                    \
+  X(hang)                    \
+  X(write_past_end)          \
+  X(write_to_input)          \
+  X(read_past_guard)         \
+  X(linear_dots_reference)   \
+  X(linear_dots_hvx)
+
+// 128-byte aligned; the memory beyond its end, up to a multiple of 128, is watched for writes, and what follows that may not be touched.
+struct Buffer {
+  uint8_t* data;
+  uint32_t bytes;
+};
+
+struct KernelCall {
+  const int32_t* scalars;
+  uint32_t scalar_count;
+  const Buffer* inputs;  // read-only memory
+  uint32_t input_count;
+  const Buffer* outputs;  // filled with 0xcd
+  uint32_t output_count;
+  Counts counts = {};
+  const char* error = nullptr;  // why the kernel refuses its arguments
+
+  // False, with an error, unless there are so many of each.
+  bool has(uint32_t scalars_expected, uint32_t inputs_expected, uint32_t outputs_expected) {
+    return check(scalar_count == scalars_expected && input_count == inputs_expected && output_count == outputs_expected,
+                 "another number of scalars, inputs or outputs");
+  }
+  bool check(bool holds, const char* otherwise) {
+    if (!holds && !error) error = otherwise;
+    return holds;
+  }
+  // Runs what is to be counted.
+  template <class Body>
+  void measure(const Body& body) {
+    counts = count(body);
+  }
+};
+
+#define HVL_DECLARE(name) void name(KernelCall& call);
+HVL_HEXAGON_TESTS(HVL_DECLARE)
+#undef HVL_DECLARE
+
+}  // namespace hvl

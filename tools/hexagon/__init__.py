@@ -1,0 +1,1 @@
+"""Running kernels on an emulated Hexagon (docs/hexagon.md)."""

@@ -1,0 +1,72 @@
+"""Counts the packets that kernels take on Hexagon, by QEMU's counters, which say the same at every run. Packets are not cycles.
+
+    python -m tools.hexagon.packets             packets beside those in tests/hexagon/packets.json; exit code 1 where one grew
+    python -m tools.hexagon.packets --record    writes them there
+
+Runs what `make hexagon` or `hexagon/setup.sh build` built. The compiler is one version of ziglang (hexagon/setup.sh).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+import numpy as np
+
+from tools.hexagon.client import ROOT, TestServer
+from tools.hexagon.operands import random_linear_dots
+from tools.instruction_counts import grown
+
+RECORD = ROOT / "tests" / "hexagon" / "packets.json"
+
+
+def count(server: TestServer) -> dict[str, int]:
+    """Packets by case."""
+    rng = np.random.default_rng(0)
+    found: dict[str, int] = {}
+
+    def linear_dots(tokens: int, bits: int, group_size: int, rows: int = 512, cols: int = 1536) -> None:
+        operands = random_linear_dots(rng, tokens, rows, cols, bits, group_size)
+        _, counts = operands.run(server, "linear_dots_hvx")
+        found[f"linear dots W{bits}A16, {tokens} x {rows} x {cols}, groups of {group_size}"] = counts.packets
+
+    for bits in (4, 8):
+        for tokens in (1, 2, 4, 32):
+            linear_dots(tokens, bits, 128)
+        for tokens in (1, 32):
+            linear_dots(tokens, bits, 32)
+            linear_dots(tokens, bits, 64)
+    for tokens in (1, 32):
+        linear_dots(tokens, 8, 512)
+    return found
+
+
+def multiplications(name: str) -> int | None:
+    """How many a case has, where its name says it: `linear dots ..., tokens x rows x columns, ...`."""
+    if not name.startswith("linear dots"):
+        return None
+    tokens, rows, cols = map(int, name.split(", ")[1].split(" x "))
+    return tokens * rows * cols
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", action="store_true", help="write the packets to tests/hexagon/packets.json")
+    options = parser.parse_args()
+    with TestServer(ROOT / "build" / "hexagon") as server:
+        counted = count(server)
+    if options.record:
+        RECORD.write_text(json.dumps(counted, indent=2) + "\n")
+        return 0
+    recorded = json.loads(RECORD.read_text())
+    for name, packets in counted.items():
+        known = recorded.get(name)
+        work = multiplications(name)
+        rate = f"{work / packets:6.1f} MAC/packet" if work else ""
+        print(f"{packets:10d} {f'{packets / known - 1:+7.2%}' if known else '    new'}  {rate:>17}  {name}")
+    return 1 if grown(recorded, counted, "packets") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
