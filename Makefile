@@ -1,7 +1,7 @@
 # make demo [SEED=7]   build, install into .venv, and let the bundled model answer questions about pictures
 # make test            build with the test module, install what the tests need, and run the whole suite
 # make lint            ruff and mypy alone
-# make asan            the tests of strange input, images, checkpoints and the engine under the address and undefined-behaviour sanitizers
+# make asan            the tests of kernels, strange input, images, checkpoints and the engine under the address and undefined-behaviour sanitizers
 # make arm             cross-compile for arm64 and run all kernel tests and the demo under qemu-aarch64 (g++-aarch64-linux-gnu, qemu-user)
 # make arm-quick       a part of that in a few minutes, without torch: what CI runs
 # make hexagon         cross-compile for Hexagon with ziglang and run the tests under qemu-hexagon (docs/hexagon.md); `make test` runs them from then on
@@ -31,15 +31,15 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 ASAN := build/asan-ubsan
-ASAN_TESTS := $(addprefix tests/test_,staged.py robustness.py safetensors.py checkpoint.py engine.py preprocess.py images.py vrc.py tiling.py chat.py edited_plans.py \
-  plan_report.py)
+ASAN_TESTS := kernels $(addprefix tests/test_,staged.py robustness.py safetensors.py checkpoint.py cache.py engine.py preprocess.py images.py vrc.py \
+  tiling.py chat.py edited_plans.py plan_report.py)
 asan: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --disable-pip-version-check -q cmake ninja pybind11
-	$(BIN)/cmake --preset asan-ubsan -DHVL_BUILD_TESTING=OFF -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	$(BIN)/cmake --preset asan-ubsan -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
 	  -DPython_EXECUTABLE=$(abspath $(BIN))/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
-	$(BIN)/cmake --build $(ASAN) --target _core
+	$(BIN)/cmake --build $(ASAN)
 	rm -rf $(ASAN)/package && mkdir $(ASAN)/package && cp -r python/hypervl_engine $(ASAN)/package/
-	rm -f $(ASAN)/package/hypervl_engine/*.so && cp $(ASAN)/_core*.so $(ASAN)/package/hypervl_engine/
+	rm -f $(ASAN)/package/hypervl_engine/*.so && cp $(ASAN)/_*.so $(ASAN)/package/hypervl_engine/
 	LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH=$(ASAN)/package $(BIN)/python -m pytest $(ASAN_TESTS) $(PYTEST_ARGS)
 

@@ -143,7 +143,7 @@ def test_what_openvino_says_it_ran() -> None:
 
     fc = "FullyConnected"
     assert dot_kind(graph(("MatMul", "brgemm_avx512_f32"), (fc, "brgemm_avx512_amx_bf16"))) == "bf16"
-    assert dot_kind(graph((fc, "brgemm_avx512_amx_I8"), (fc, "brgemm_avx512_amx_I8"), (fc, "brgemm_avx512_amx_bf16"))) == "int8"
+    assert dot_kind(graph((fc, "brgemm_avx512_amx_I8"), (fc, "brgemm_avx512_amx_bf16"), (fc, "brgemm_avx512_amx_i8"))) == "int8"
     assert dot_kind(graph((fc, "brgemm_avx512_f32"))) is None
     assert dot_kind(graph(("Eltwise", "jit_avx512_bf16"))) is None
 

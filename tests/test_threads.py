@@ -281,7 +281,8 @@ def test_an_idle_engine_leaves_the_processors_alone(engine, picture):
 
 
 def test_torch_and_the_engine_take_turns(engine, picture):
-    """Neither's threads stand in the other's way: in turns each is about as fast as alone."""
+    """Neither's threads stand in the other's way: in turns each is about as fast as alone. What else runs on the machine may spoil one
+    comparison; threads in the way spoil all of them."""
     import torch
 
     weights = torch.ones(400, 400)
@@ -305,8 +306,8 @@ def test_torch_and_the_engine_take_turns(engine, picture):
     threads = torch.get_num_threads()
     multiply()
     answer()
-    assert best(answer, multiply) < 2 * best(answer)
-    assert best(multiply, answer) < 2 * best(multiply)
+    assert any(best(answer, multiply) < 2 * best(answer) for _ in range(4))
+    assert any(best(multiply, answer) < 2 * best(multiply) for _ in range(4))
     assert torch.get_num_threads() == threads
 
 

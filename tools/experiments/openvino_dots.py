@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-_KINDS = {"bf16": "bf16", "I8": "int8"}  # ends of names, as in brgemm_avx512_amx_bf16
+_KINDS = {"bf16": "bf16", "i8": "int8"}  # ends of names, as in brgemm_avx512_amx_bf16; I8 is written for uint8
 
 
 def dot_kind(compiled: Any) -> str | None:
@@ -15,5 +15,6 @@ def dot_kind(compiled: Any) -> str | None:
     Under bf16 they are not, whatever that property is (2026.4: logits are the same to the last bit for 0, 32 and 128).
     """
     layers = (node.get_rt_info() for node in compiled.get_runtime_model().get_ops())
-    names = Counter(info["primitiveType"].astype(str) for info in layers if info["layerType"].astype(str) == "FullyConnected")
-    return _KINDS.get(names.most_common(1)[0][0].rpartition("_")[2]) if names else None
+    names = (info["primitiveType"].astype(str) for info in layers if info["layerType"].astype(str) == "FullyConnected")
+    kinds = Counter(_KINDS.get(name.rpartition("_")[2].lower()) for name in names)
+    return kinds.most_common(1)[0][0] if kinds else None
