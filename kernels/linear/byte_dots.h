@@ -78,12 +78,13 @@ struct TileOfX {
   const int32_t* sums;
 };
 
-// What the sums start at: the offset of the weights, taken out beforehand.
+// What the sums start at: the offset of the weights, taken out beforehand. Unsigned where it reaches 2^31 by itself (groups of 512): the sum of
+// the whole group fits again.
 template <typename S, int kWeightBits>
 HVL_INLINE inline int32_t start_of_sums(const int32_t* sums) {
   if constexpr (!S::kOffset) return 0;
   if constexpr (kWeightBits == 4) return -8 * sums[0];
-  return S::kPlanes == 1 ? -128 * sums[0] : -(128 * 256) * sums[1];
+  return S::kPlanes == 1 ? -128 * sums[0] : int32_t(-128u * 256u * uint32_t(sums[1]));
 }
 
 // Adds `count` groups of rows [row0, row0 + S::kRows) of a row block to acc (kTokens, 32), with prefetches `ahead` bytes ahead.
