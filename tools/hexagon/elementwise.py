@@ -1,0 +1,47 @@
+"""Calls of the kernels that work on rows of int32, or move them: contracts in kernels/{activation,norm,pixel_shuffle}."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.hexagon.client import Counts, Output, TestServer
+
+ACTIVATIONS = {"gelu_tanh": 0, "gelu_erf": 1, "silu": 2, "relu": 3, "quick_gelu": 4}
+Words = NDArray[np.int32]
+
+
+class Rows(NamedTuple):
+    """Where the rows lie and which of them a call does."""
+
+    begin: int = 0
+    end: int | None = None  # None: all
+    before: tuple[int, ...] = (0, 0, 0)  # words in front of the output and of each input: 128 bytes are 32 of them
+    in_place: bool = False  # the output is the first input
+
+
+def extreme_words(rng: np.random.Generator, shape: tuple[int, ...], bits: int = 31) -> Words:
+    """All magnitudes below 2^bits, with the ends of the range among them."""
+    low, high = -(1 << bits), (1 << bits) - 1
+    x = rng.integers(low, high, shape, endpoint=True) >> rng.integers(0, bits + 1, shape)
+    return np.where(rng.random(shape) < 0.05, rng.choice([low, high, 0, -1], shape), x).astype(np.int32)
+
+
+def _run(server: TestServer, kernel: str, head: list[int], inputs: list[Words], at: Rows) -> tuple[Words, Counts]:
+    rows, cols = inputs[0].shape
+    offsets = at.before[1 : 1 + len(inputs)]
+    scalars = [*head, rows, cols, at.begin, rows if at.end is None else at.end, at.before[0], int(at.in_place), *offsets]
+    padded = [np.pad(x.ravel(), (offset, 0)) for x, offset in zip(inputs, offsets, strict=True)]
+    (out,), counts = server.call(kernel, scalars, padded, [Output((at.before[0] + rows * cols,), np.int32)])
+    return out.astype(np.int32), counts
+
+
+def activation(server: TestServer, variant: str, kind: str, x: Words, at: Rows) -> tuple[Words, Counts]:
+    """The whole output buffer, also what the kernel left alone."""
+    return _run(server, f"activation_{variant}", [ACTIVATIONS[kind]], [x], at)
+
+
+def silu_mul(server: TestServer, variant: str, gate: Words, up: Words, at: Rows) -> tuple[Words, Counts]:
+    return _run(server, f"silu_mul_{variant}", [], [gate, up], at)
