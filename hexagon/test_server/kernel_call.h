@@ -20,7 +20,9 @@ namespace hvl {
   X(activation_fixed)        \
   X(activation_hvx)          \
   X(silu_mul_fixed)          \
-  X(silu_mul_hvx)
+  X(silu_mul_hvx)            \
+  X(norm_fixed)              \
+  X(norm_hvx)
 
 // 128-byte aligned; the memory beyond its end, up to a multiple of 128, is watched for writes, and what follows that may not be touched.
 struct Buffer {

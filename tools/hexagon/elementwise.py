@@ -45,3 +45,32 @@ def activation(server: TestServer, variant: str, kind: str, x: Words, at: Rows) 
 
 def silu_mul(server: TestServer, variant: str, gate: Words, up: Words, at: Rows) -> tuple[Words, Counts]:
     return _run(server, f"silu_mul_{variant}", [], [gate, up], at)
+
+
+class Norm(NamedTuple):
+    """Operands of kernels/norm. layer: LayerNorm; strides: words, None for the columns'; before: words in front of x, weight, bias, output."""
+
+    x: Words  # (rows, cols)
+    weight: Words  # (cols): mantissas and exponents
+    bias: Words  # (cols)
+    eps: float
+    layer: bool
+    strides: tuple[int | None, int | None] = (None, None)
+    before: tuple[int, int, int, int] = (0, 0, 0, 0)
+    begin: int = 0
+    end: int | None = None
+    in_place: bool = False
+
+    def run(self, server: TestServer, variant: str) -> tuple[Words, Counts]:
+        """The whole output buffer, also what the kernel left alone."""
+        rows, cols = self.x.shape
+        x_stride, out_stride = (cols if stride is None else stride for stride in self.strides)
+        x = np.pad(self.x, ((0, 0), (0, x_stride - cols)), constant_values=0x7FEDCBA9).ravel()
+        inputs = [x, self.weight, self.bias if self.layer else self.bias[:0]]
+        padded = [np.pad(words, (offset, 0), constant_values=0x12345678) for words, offset in zip(inputs, self.before[:3], strict=True)]
+        eps = int(np.float32(self.eps).view(np.int32))
+        end = rows if self.end is None else self.end
+        scalars = [int(self.layer), eps, rows, cols, self.begin, end, x_stride, out_stride, int(self.in_place), *self.before]
+        output = Output((self.before[3] + rows * out_stride,), np.int32)
+        (out,), counts = server.call(f"norm_{variant}", scalars, padded, [output])
+        return out.astype(np.int32), counts
