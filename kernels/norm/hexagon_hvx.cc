@@ -53,14 +53,20 @@ __attribute__((noinline)) Extent extent_of(const int32_t* x, int32_t n) {
     x += 2 * kLanes;
   }
   int32_t vectors = 2 * pairs;
-  for (int32_t left = n - 2 * pairs * kLanes; left > 0; left -= kLanes) {
-    const Vector a = hexagon::load_words(x, left);
-    const int32_t words = left < kLanes ? left : kLanes;
-    least = Q6_Vw_vmin_VwVw(least, words < kLanes ? first(words, a, least) : a);
-    most = Q6_Vw_vmax_VwVw(most, words < kLanes ? first(words, a, most) : a);
+  if (n & kLanes) {
+    const Vector a = load<kAligned>(x);
+    least = Q6_Vw_vmin_VwVw(least, a);
+    most = Q6_Vw_vmax_VwVw(most, a);
     if constexpr (kLayer) sums = Q6_Ww_vaddacc_WwVhVh(sums, Q6_V_vxor_VV(a, flip), zero);
     ++vectors;
     x += kLanes;
+  }
+  if (const int32_t left = n % kLanes) {
+    const Vector a = hexagon::load_words(x, left);
+    least = Q6_Vw_vmin_VwVw(least, first(left, a, least));
+    most = Q6_Vw_vmax_VwVw(most, first(left, a, most));
+    if constexpr (kLayer) sums = Q6_Ww_vaddacc_WwVhVh(sums, Q6_V_vxor_VV(a, flip), zero);
+    ++vectors;
   }
   if constexpr (!kLayer) return {least, most, 0};
   const int64_t low = total(Q6_V_lo_W(sums)) + int64_t{vectors} * kLanes * 32768;
@@ -85,10 +91,13 @@ __attribute__((noinline)) uint64_t squares_of(const int32_t* x, int32_t n, int32
     sums = Q6_Ww_vaddacc_WwVuhVuh(sums, p, r);
     x += 4 * kLanes;
   }
-  for (int32_t left = n - blocks * 4 * kLanes; left > 0; left -= kLanes) {
-    const Vector d = centred(hexagon::load_words(x, left));
-    sums = Q6_Ww_vaddacc_WwVuhVuh(sums, squares(left < kLanes ? first(left, d, zero) : d, zero), zero);
+  for (int32_t vectors = n / kLanes % 4; vectors > 0; --vectors) {
+    sums = Q6_Ww_vaddacc_WwVuhVuh(sums, squares(centred(load<kAligned>(x)), zero), zero);
     x += kLanes;
+  }
+  if (const int32_t left = n % kLanes) {
+    const Vector d = first(left, centred(hexagon::load_words(x, left)), zero);
+    sums = Q6_Ww_vaddacc_WwVuhVuh(sums, squares(d, zero), zero);
   }
   return (uint64_t(uint32_t(total(Q6_V_hi_W(sums)))) << 16) + uint32_t(total(Q6_V_lo_W(sums)));
 }
