@@ -116,6 +116,8 @@ HVL_HVX Vector scaled_any(Vector product, Vector weight) {
   return Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(n, zero), down, limited);
 }
 
+constexpr int kBlock = 4;  // vectors of results at once
+
 struct Row {
   const int32_t *x, *weight, *bias;
   int32_t* out;
@@ -148,13 +150,21 @@ __attribute__((noinline)) void write_row(const Row& row, int32_t n) {
   };
   const int32_t *x = row.x, *weight = row.weight, *bias = row.bias;
   int32_t* out = row.out;
-  for (int32_t vectors = n / kLanes; vectors > 0; --vectors) {
-    hexagon::store<kAligned>(out, value(load<kAligned>(x), load<kAligned>(weight), kLayer ? load<kAligned>(bias) : zero));
-    x += kLanes;
-    weight += kLanes;
-    if constexpr (kLayer) bias += kLanes;
-    out += kLanes;
-  }
+  const auto values = [&]<int kVectors>() __attribute__((always_inline)) {  // so many at once: each waits for itself, but not for the others
+    Vector y[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      const int32_t at = v * kLanes;
+      y[v] = value(load<kAligned>(x + at), load<kAligned>(weight + at), kLayer ? load<kAligned>(bias + at) : zero);
+    }
+    for (int v = 0; v < kVectors; ++v) hexagon::store<kAligned>(out + v * kLanes, y[v]);
+    x += kVectors * kLanes;
+    weight += kVectors * kLanes;
+    if constexpr (kLayer) bias += kVectors * kLanes;
+    out += kVectors * kLanes;
+  };
+  const int32_t vectors = n / kLanes;
+  for (int32_t blocks = vectors / kBlock; blocks > 0; --blocks) values.template operator()<kBlock>();
+  for (int32_t single = vectors % kBlock; single > 0; --single) values.template operator()<1>();
   if (const int32_t left = n % kLanes) {
     const Vector biases = kLayer ? hexagon::load_words(bias, left) : zero;
     hexagon::store_words(out, left, value(hexagon::load_words(x, left), hexagon::load_words(weight, left), biases));
