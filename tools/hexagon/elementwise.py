@@ -1,4 +1,4 @@
-"""Calls of the kernels that work on rows of int32, or move them: contracts in kernels/{activation,norm,pixel_shuffle}."""
+"""Calls of the kernels that work on rows of int32, or move them: contracts in kernels/{activation,norm,pixel_shuffle,patchify}."""
 
 from __future__ import annotations
 
@@ -74,3 +74,33 @@ class Norm(NamedTuple):
         output = Output((self.before[3] + rows * out_stride,), np.int32)
         (out,), counts = server.call(f"norm_{variant}", scalars, padded, [output])
         return out.astype(np.int32), counts
+
+
+def pixel_shuffle(
+    server: TestServer, variant: str, x: Words, factor: int, span: tuple[int, int], before: tuple[int, int]
+) -> tuple[Words, Counts]:
+    """x: (grid_h, grid_w, cols). span: the tokens that are done; before: words in front of x and of the output."""
+    scalars = [*x.shape, factor, *span, *before]
+    output = Output((before[1] + x.size,), np.int32)
+    (out,), counts = server.call(f"pixel_shuffle_{variant}", scalars, [np.pad(x.ravel(), (before[0], 0))], [output])
+    return out.astype(np.int32), counts
+
+
+class Patches(NamedTuple):
+    """Operands of kernels/patchify. before: bytes or values in front of image, table and output."""
+
+    image: NDArray[np.uint8]  # (height, width, 3)
+    table: NDArray[np.int16]  # (3, 257)
+    origin: tuple[int, int]  # top, left
+    grid: tuple[int, int]
+    patch: int
+    before: tuple[int, int, int] = (0, 0, 0)
+    span: tuple[int, int] | None = None  # rows of patches; None: all
+
+    def run(self, server: TestServer, variant: str) -> tuple[NDArray[np.int16], Counts]:
+        """The whole output buffer, also what the kernel left alone."""
+        inputs = [np.pad(self.image.ravel(), (self.before[0], 0)), np.pad(self.table.ravel(), (self.before[1], 0))]
+        scalars = [*self.image.shape[:2], *self.origin, *self.grid, self.patch, *(self.span or (0, self.grid[0])), *self.before]
+        output = Output((self.before[2] + self.grid[0] * self.grid[1] * 3 * self.patch**2,), np.int16)
+        (out,), counts = server.call(f"patchify_{variant}", scalars, inputs, [output])
+        return out.astype(np.int16), counts
