@@ -1,8 +1,11 @@
 // RMSNorm and LayerNorm in HVX, equal to fixed.cc. Three passes over a row: its extent (and for LayerNorm its sum), the sum of squares of 16-bit
-// values, the results; between them some 150 packets of numbers of the row as a whole (kernels/common/hexagon_rms.h).
+// values, the results; between them some 200 packets of numbers of the row as a whole (kernels/common/hexagon_rms.h), which is most of a
+// row as short as a head's.
 //
 // Bound by the last pass: three multiplications of 32 x 16 bits, three shifts and three (LayerNorm: four) loads and stores for 32 words, each
-// of them one a packet.
+// of them one a packet; it takes 5.25 packets for 32 words, all of RMSNorm 0.34 a word in rows of 2048.
+//
+// Tails are not in the loops over vectors: clang 22 counts such a loop's hardware iterations by the exit that it does not take.
 #include "kernels/common/hexagon_rms.h"
 #include "kernels/common/hexagon_vector.h"
 #include "kernels/norm/norm.h"

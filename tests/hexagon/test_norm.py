@@ -12,6 +12,7 @@ from tools.hexagon.client import InvalidArguments, Output, TestServer
 from tools.hexagon.elementwise import Norm, Words, extreme_words
 
 EPS = [0.0, 1e-45, 1e-12, 1e-6, 1e-5, 0.5, 1e4, 3e38]
+WEIGHTS = ["usual", "any exponent", "both directions"]
 WORDS = st.one_of(st.just(0), st.integers(0, 40))
 
 
@@ -30,8 +31,8 @@ def compare(server: TestServer, operands: Norm) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    rows=st.integers(1, 3), cols=st.one_of(st.integers(1, 300), st.sampled_from([1, 32, 64, 128, 256])), seed=st.integers(0, 2**31),
-    layer=st.booleans(), bits=st.integers(0, 31), eps=st.sampled_from(EPS), kind=st.sampled_from(["usual", "any exponent", "both directions"]),
+    rows=st.integers(1, 3), cols=st.one_of(st.integers(1, 300), st.sampled_from([1, 32, 64, 128, 256])),
+    seed=st.integers(0, 2**31), layer=st.booleans(), bits=st.integers(0, 31), eps=st.sampled_from(EPS), kind=st.sampled_from(WEIGHTS),
     pads=st.tuples(WORDS, WORDS), before=st.tuples(WORDS, WORDS, WORDS, WORDS), in_place=st.booleans(), begin=st.integers(0, 2),
 )  # fmt: skip
 @example(
@@ -77,8 +78,8 @@ def test_the_longest_rows(server: TestServer, layer: bool, fill: int | None) -> 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({0: 2}, "kind"), ({1: 0x7F800000}, "eps"), ({1: -1}, "eps"), ({2: 0}, "rows"), ({3: 32769}, "cols"), ({4: 2}, "begin"), ({6: 31}, "strides"),
-        ({8: 1, 6: 64}, "in place"), ({9: -1}, "words before"), ({12: 1}, "another size"),
+        ({0: 2}, "kind"), ({1: 0x7F800000}, "eps"), ({1: -1}, "eps"), ({2: 0}, "rows"), ({3: 32769}, "cols"), ({4: 2}, "begin"),
+        ({6: 31}, "strides"), ({8: 1, 6: 64}, "in place"), ({9: -1}, "words before"), ({12: 1}, "another size"),
     ],
 )  # fmt: skip
 def test_arguments_that_do_not_fit_are_refused(server: TestServer, changed: dict[int, int], message: str) -> None:

@@ -36,8 +36,8 @@ def test_patchify_equals_the_reference(
 
 @SWEEP
 @given(
-    grid=st.tuples(st.integers(1, 3), st.integers(1, 4)), factor=st.integers(1, 3), cols=st.one_of(st.integers(1, 80), st.sampled_from([256, 300])),
-    before=st.tuples(st.integers(0, 40), st.integers(0, 40)), begin=st.integers(0, 3), seed=st.integers(0, 2**31),
+    grid=st.tuples(st.integers(1, 3), st.integers(1, 4)), factor=st.integers(1, 3),
+    cols=st.one_of(st.integers(1, 80), st.sampled_from([256, 300])), before=st.tuples(st.integers(0, 40), st.integers(0, 40)), begin=st.integers(0, 3), seed=st.integers(0, 2**31),
 )  # fmt: skip
 def test_pixel_shuffle_equals_the_reference(
     server: TestServer, grid: tuple[int, int], factor: int, cols: int, before: tuple[int, int], begin: int, seed: int
@@ -63,7 +63,14 @@ def test_pixel_shuffle_refuses_what_does_not_fit(server: TestServer, scalars: li
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [({0: 0}, "height"), ({6: 129}, "patch"), ({2: -1}, "top"), ({8: 2}, "rows of patches"), ({9: -1}, "before"), ({11: 1}, "another size")],
+    [
+        ({0: 0}, "height"),
+        ({6: 129}, "patch"),
+        ({2: -1}, "top"),
+        ({8: 2}, "rows of patches"),
+        ({9: -1}, "before"),
+        ({11: 1}, "another size"),
+    ],
 )
 def test_patchify_refuses_what_does_not_fit(server: TestServer, changed: dict[int, int], message: str) -> None:
     scalars = [2, 2, 0, 0, 1, 1, 2, 0, 1, 0, 0, 0]

@@ -48,13 +48,13 @@ def silu_mul(server: TestServer, variant: str, gate: Words, up: Words, at: Rows)
 
 
 class Norm(NamedTuple):
-    """Operands of kernels/norm. layer: LayerNorm; strides: words, None for the columns'; before: words in front of x, weight, bias, output."""
+    """Operands of kernels/norm. strides: words, None for the columns'; before: words in front of x, weight, bias and output."""
 
     x: Words  # (rows, cols)
     weight: Words  # (cols): mantissas and exponents
     bias: Words  # (cols)
     eps: float
-    layer: bool
+    layer: bool  # LayerNorm
     strides: tuple[int | None, int | None] = (None, None)
     before: tuple[int, int, int, int] = (0, 0, 0, 0)
     begin: int = 0
@@ -104,3 +104,26 @@ class Patches(NamedTuple):
         output = Output((self.before[2] + self.grid[0] * self.grid[1] * 3 * self.patch**2,), np.int16)
         (out,), counts = server.call(f"patchify_{variant}", scalars, inputs, [output])
         return out.astype(np.int16), counts
+
+
+def count_packets(server: TestServer) -> dict[str, int]:
+    """Packets by case, for tools/hexagon/packets.py: rows of the model's sizes with usual values."""
+    rng = np.random.default_rng(0)
+    found: dict[str, int] = {}
+
+    def values(*shape: int) -> Words:
+        return rng.integers(-(1 << 18), 1 << 18, shape, np.int32)
+
+    for kind in ("gelu_tanh", "silu", "relu"):
+        found[f"activation {kind}, 4 x 3072"] = activation(server, "hvx", kind, values(4, 3072), Rows())[1].packets
+    found["silu_mul, 4 x 3072"] = silu_mul(server, "hvx", values(4, 3072), values(4, 3072), Rows())[1].packets
+    for layer, rows, cols in [(False, 1, 2048), (False, 16, 2048), (False, 16, 128), (True, 16, 1024)]:
+        weight = ((rng.integers(1 << 14, 1 << 15, cols) << 16) | (-14 & 0xFFFF)).astype(np.int32)
+        operands = Norm(values(rows, cols), weight, values(cols), 1e-6, layer)
+        found[f"{'LayerNorm' if layer else 'RMSNorm'}, {rows} x {cols}"] = operands.run(server, "hvx")[1].packets
+    found["pixel_shuffle by 2, 4 x 4 x 1024"] = pixel_shuffle(server, "hvx", values(4, 4, 1024), 2, (0, 4), (0, 0))[1].packets
+    for patch in (14, 16):
+        image = rng.integers(0, 256, (2 * patch, 8 * patch, 3), np.uint8)
+        patches = Patches(image, rng.integers(-32768, 32768, (3, 257), np.int16), (0, 0), (2, 8), patch)
+        found[f"patchify, 2 x 8 of {patch}"] = patches.run(server, "hvx")[1].packets
+    return found
