@@ -1,5 +1,5 @@
-// The part of a row's root mean square that is one number a row (fixed_rms.h, inverse_rms): in 32-bit multiplications and without divisions,
-// which the processor does not have. Portable; equal to fixed.h to the bit.
+// The part of a row's root mean square that is one number a row (fixed_rms.h, inverse_rms): in 32-bit multiplications and without
+// divisions, which the processor does not have. Portable; equal to fixed.h to the bit.
 #pragma once
 
 #include <stdint.h>
@@ -39,7 +39,7 @@ struct Root {
 };
 inline Root root_of(uint64_t m) {
   const uint32_t x = uint32_t(m >> 32);
-  // Newton's y -> y (3 - x y^2) / 2 for y = 2^46 / sqrt(x), in 2^30 .. 2^31. The line it starts from is within 9.1 %; four steps leave some 2^-29.
+  // Newton's y -> y (3 - x y^2) / 2 for y = 2^46 / sqrt(x), in 2^30 .. 2^31. It starts from a line within 13 %; four steps leave 2^-29.
   uint32_t y = uint32_t(2309000000u - ((uint64_t{x} * 1246000000u) >> 32));
   for (int step = 0; step < 4; ++step) {
     const uint32_t xy = uint32_t((uint64_t{x} * y) >> 32);

@@ -1,11 +1,11 @@
-// RMSNorm and LayerNorm in HVX, equal to fixed.cc. Three passes over a row: its extent (and for LayerNorm its sum), the sum of squares of 16-bit
-// values, the results; between them some 200 packets of numbers of the row as a whole (kernels/common/hexagon_rms.h), which is most of a
-// row as short as a head's.
+// RMSNorm and LayerNorm in HVX, equal to fixed.cc. Three passes over a row: its extent (and for LayerNorm its sum), the sum of squares of
+// 16-bit values, the results; between them some 200 packets of numbers of the row as a whole (kernels/common/hexagon_rms.h), which is most
+// of a row as short as a head's.
 //
-// Bound by the last pass: three multiplications of 32 x 16 bits, three shifts and three (LayerNorm: four) loads and stores for 32 words, each
-// of them one a packet; it takes 5.25 packets for 32 words, all of RMSNorm 0.34 a word in rows of 2048.
+// Bound by the last pass: three multiplications of 32 x 16 bits, three shifts and three (LayerNorm: four) loads and stores for 32 words,
+// each of them one a packet; it takes 5.25 packets for 32 words, all of RMSNorm 0.34 a word in rows of 2048.
 //
-// Tails are not in the loops over vectors: clang 22 counts such a loop's hardware iterations by the exit that it does not take.
+// Tails are not in the loops over vectors: of such a loop, which the tail would leave from its middle, clang 22 loses the last turn.
 #include "kernels/common/hexagon_rms.h"
 #include "kernels/common/hexagon_vector.h"
 #include "kernels/norm/norm.h"
@@ -153,7 +153,8 @@ __attribute__((noinline)) void write_row(const Row& row, int32_t n) {
   };
   const int32_t *x = row.x, *weight = row.weight, *bias = row.bias;
   int32_t* out = row.out;
-  const auto values = [&]<int kVectors>() __attribute__((always_inline)) {  // so many at once: each waits for itself, but not for the others
+  // So many at once: each waits for itself, but not for the others.
+  const auto values = [&]<int kVectors>() __attribute__((always_inline)) {
     Vector y[kVectors];
     for (int v = 0; v < kVectors; ++v) {
       const int32_t at = v * kLanes;

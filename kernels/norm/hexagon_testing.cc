@@ -17,7 +17,8 @@ namespace {
 // x and output hold rows times their stride; all hold what stands before them.
 void norm(KernelCall& call, void (*kernel)(const NormArgs&, int32_t, int32_t) noexcept) {
   if (!call.has(13, 3, 1)) return;
-  const auto [kind, eps_bits, rows, cols, begin, end, x_stride, out_stride, in_place] = *reinterpret_cast<const int32_t(*)[9]>(call.scalars);
+  const auto [kind, eps_bits, rows, cols, begin, end, x_stride, out_stride, in_place] =
+      *reinterpret_cast<const int32_t(*)[9]>(call.scalars);
   const int32_t* before = call.scalars + 9;
   constexpr int32_t kMost = 1 << 16;
   const bool layer = kind == int32_t(NormKind::kLayer);

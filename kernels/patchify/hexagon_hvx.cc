@@ -1,9 +1,9 @@
 // Pixels of a tile to patch rows in HVX: a patch's pixels are dealt out into a buffer of bytes a channel, each of which then is looked up
 // in the channel's table.
 //
-// The permuting unit allows 0.25 packets a value: of 48, 6 `vlut32` for dealing (12 where a patch is wider than 21 pixels), and of 128, 16
-// `vlut16`. It takes 1.25 (patches of 16; of 14: 1.58): what bounds it is some 40 packets of addresses and ends around each line of a patch,
-// and of 16 vectors' worth of work around each channel. Pixels outside of the image are written one by one: they are few.
+// The permuting unit allows 0.25 packets a value: of 48, 6 `vlut32` for dealing (12 where a patch is wider than 21 pixels), and of 128,
+// 16 `vlut16`. It takes 1.25 (patches of 16; of 14: 1.58): what bounds it is what stands around them, some 40 packets for each line of a
+// patch and channels' tables and ends for each patch. Pixels outside of the image are written one by one: they are few.
 #include "kernels/common/hexagon_vector.h"
 #include "kernels/patchify/patchify.h"
 

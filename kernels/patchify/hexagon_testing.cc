@@ -24,7 +24,8 @@ void patchify(KernelCall& call, void (*kernel)(const PatchifyArgs&, int32_t, int
   for (int i = 9; i < 12; ++i) {
     if (!call.check(0 <= call.scalars[i] && call.scalars[i] <= kMost, "before a buffer: up to 4096")) return;
   }
-  const bool fits = call.inputs[0].bytes == image_before + int64_t(height) * width * 3 && call.inputs[1].bytes == 2 * (table_before + int64_t{3} * 257) &&
+  const bool fits = call.inputs[0].bytes == image_before + int64_t(height) * width * 3 &&
+                    call.inputs[1].bytes == 2 * (table_before + int64_t{3} * 257) &&
                     call.outputs[0].bytes == 2 * (out_before + int64_t(grid_h) * grid_w * 3 * patch * patch);
   if (!call.check(fits, "a buffer of another size than its scalars make it")) return;
   const PatchifyArgs args = {.image = call.inputs[0].data + image_before,

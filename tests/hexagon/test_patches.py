@@ -37,7 +37,8 @@ def test_patchify_equals_the_reference(
 @SWEEP
 @given(
     grid=st.tuples(st.integers(1, 3), st.integers(1, 4)), factor=st.integers(1, 3),
-    cols=st.one_of(st.integers(1, 80), st.sampled_from([256, 300])), before=st.tuples(st.integers(0, 40), st.integers(0, 40)), begin=st.integers(0, 3), seed=st.integers(0, 2**31),
+    cols=st.one_of(st.integers(1, 80), st.sampled_from([256, 300])),
+    before=st.tuples(st.integers(0, 40), st.integers(0, 40)), begin=st.integers(0, 3), seed=st.integers(0, 2**31),
 )  # fmt: skip
 def test_pixel_shuffle_equals_the_reference(
     server: TestServer, grid: tuple[int, int], factor: int, cols: int, before: tuple[int, int], begin: int, seed: int

@@ -99,6 +99,7 @@ class Patches(NamedTuple):
 
     def run(self, server: TestServer, variant: str) -> tuple[NDArray[np.int16], Counts]:
         """The whole output buffer, also what the kernel left alone."""
+        inputs: list[NDArray[np.uint8] | NDArray[np.int16]]
         inputs = [np.pad(self.image.ravel(), (self.before[0], 0)), np.pad(self.table.ravel(), (self.before[1], 0))]
         scalars = [*self.image.shape[:2], *self.origin, *self.grid, self.patch, *(self.span or (0, self.grid[0])), *self.before]
         output = Output((self.before[2] + self.grid[0] * self.grid[1] * 3 * self.patch**2,), np.int16)
