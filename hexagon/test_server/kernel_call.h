@@ -16,7 +16,17 @@ namespace hvl {
   X(write_to_input)          \
   X(read_past_guard)         \
   X(linear_dots_reference)   \
-  X(linear_dots_hvx)
+  X(linear_dots_hvx)         \
+  X(activation_fixed)        \
+  X(activation_hvx)          \
+  X(silu_mul_fixed)          \
+  X(silu_mul_hvx)            \
+  X(norm_fixed)              \
+  X(norm_hvx)                \
+  X(pixel_shuffle_reference) \
+  X(pixel_shuffle_hvx)       \
+  X(patchify_reference)      \
+  X(patchify_hvx)
 
 // 128-byte aligned; the memory beyond its end, up to a multiple of 128, is watched for writes, and what follows that may not be touched.
 struct Buffer {
