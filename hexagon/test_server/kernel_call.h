@@ -16,7 +16,9 @@ namespace hvl {
   X(write_to_input)          \
   X(read_past_guard)         \
   X(linear_dots_reference)   \
-  X(linear_dots_hvx)
+  X(linear_dots_hvx)         \
+  X(attention_fixed)         \
+  X(attention_hvx)
 
 // 128-byte aligned; the memory beyond its end, up to a multiple of 128, is watched for writes, and what follows that may not be touched.
 struct Buffer {
