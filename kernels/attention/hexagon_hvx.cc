@@ -45,6 +45,7 @@ struct Block {
   Row row[kRows];
   int32_t query_starts[kRows], weight_starts[kRows];  // of dots: -128 times the sums of the rows' integers
   int32_t next_shift[kRows], dot_shift[kRows];        // what the chunk shifts sums and dots down by
+  Vector few_sums[kRows];        // instead, where a head has less than a vector, for which the scratch is too small
   alignas(kVectorBytes) uint8_t queries[kRows * kRowBytes];
   Chunk chunk;
 };
@@ -276,7 +277,7 @@ void attend(const AttentionArgs& args, int32_t head, int32_t row0) {
   b.padded = padded;
   b.blocks_of_32 = (padded + kLanes - 1) / kLanes;
   b.scores = scratch;
-  b.sums = scratch + kRows * kChunkVectors;
+  b.sums = padded < kLanes ? b.few_sums : scratch + kRows * kChunkVectors;
   int32_t most_seen = 0;
   for (int32_t r = 0; r < b.rows; ++r) {
     const int32_t sees = args.position + row0 + r + 1;
