@@ -94,3 +94,19 @@ def random_attention(
     caches = [random_cache(rng, kv_heads, head_dim, capacity, e, cache_before) for e in (k_exponents, v_exponents)]
     return Attention(q, *caches, out, state, head_dim, kv_heads, heads, capacity, position, key_begin, key_end, causal,
                      head_dim**-0.5 if scale is None else scale, q_before=q_before, out_before=out_before, cache_before=cache_before)  # fmt: skip
+
+
+def count_attention(server: TestServer) -> dict[str, int]:
+    """Packets of a tile's attention, of a block of a prompt and of one token, by case; a multiplication each for q . K and w . V."""
+    rng = np.random.default_rng(0)
+    found: dict[str, int] = {}
+    for name, head_dim, kv_heads, group, rows, keys, causal in [
+        ("tile", 64, 2, 1, 256, 256, False),
+        ("tile", 72, 1, 1, 32, 256, False),
+        ("prompt", 128, 1, 2, 32, 1024, True),
+        ("one token", 128, 1, 2, 1, 1024, True),
+    ]:
+        call = random_attention(rng, head_dim=head_dim, kv_heads=kv_heads, group=group, rows=rows, position=keys - rows, key_end=keys, causal=causal)
+        _, counts = call.run(server, "attention_hvx")
+        found[f"attention, {name}, {rows} x {keys} x {head_dim}, {kv_heads * group} heads"] = counts.packets
+    return found

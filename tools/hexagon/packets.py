@@ -14,6 +14,7 @@ import sys
 
 import numpy as np
 
+from tools.hexagon.attention import count_attention
 from tools.hexagon.client import ROOT, TestServer
 from tools.hexagon.operands import random_linear_dots
 from tools.instruction_counts import grown
@@ -39,6 +40,7 @@ def count(server: TestServer) -> dict[str, int]:
             linear_dots(tokens, bits, 64)
     for tokens in (1, 32):
         linear_dots(tokens, 8, 512)
+    found |= count_attention(server)
     return found
 
 
