@@ -31,8 +31,14 @@ struct alignas(kVectorBytes) RowNumbers {
   int32_t of(int32_t row) const { return pairs[2 * row]; }
 };
 template <class Combine>
-HVL_HVX void combine_rows(Vector (&x)[kRows], RowNumbers& out) {
-  *reinterpret_cast<Vector*>(out.pairs) = across16<Combine>(x);
+HVL_HVX void combine_rows(Vector (&x)[kRows], int32_t rows, RowNumbers& out) {
+  auto& to = *reinterpret_cast<Vector*>(out.pairs);
+  if (rows == 1) {
+    to = across<Combine>(x[0]);
+    return;
+  }
+  for (int32_t r = rows; r < kRows; ++r) x[r] = zero();
+  to = across16<Combine>(x);
 }
 
 // A unit's memory: in the call's scratch and on the stack.
@@ -56,15 +62,13 @@ void load_queries(Block& b, const int32_t* q) {
   const ScoreScale scale = score_scale(args.scale);
   Vector lanes[kRows];
   RowNumbers numbers;
-  for (int32_t r = 0; r < kRows; ++r) {
+  for (int32_t r = 0; r < b.rows; ++r) {
     lanes[r] = zero();
-    if (r >= b.rows) continue;
     for (int32_t d = 0; d < n; d += kLanes) lanes[r] = Q6_V_vor_VV(lanes[r], magnitude(load_row(q + r * args.q_stride + d, n - d)));
   }
-  combine_rows<Or>(lanes, numbers);
-  for (int32_t r = 0; r < kRows; ++r) {
+  combine_rows<Or>(lanes, b.rows, numbers);
+  for (int32_t r = 0; r < b.rows; ++r) {
     lanes[r] = zero();
-    if (r >= b.rows) continue;
     const int32_t lift = 31 - fixed::width(numbers.of(r));
     b.row[r].exponent = scale.exponent + 47 - lift - fixed::kFraction;
     auto* planes = reinterpret_cast<Vector*>(b.queries + r * kRowBytes);
@@ -79,8 +83,8 @@ void load_queries(Block& b, const int32_t* q) {
       to_planes(x, planes[0], planes[kQueryLow / kVectorBytes]);
     }
   }
-  combine_rows<Add>(lanes, numbers);
-  for (int32_t r = 0; r < kRows; ++r) b.query_starts[r] = -128 * numbers.of(r);
+  combine_rows<Add>(lanes, b.rows, numbers);
+  for (int32_t r = 0; r < b.rows; ++r) b.query_starts[r] = -128 * numbers.of(r);
 }
 
 void load_words(Block& b, const uint8_t* k, const uint8_t* v, int32_t blocks, int32_t block_bytes) {
@@ -97,34 +101,37 @@ void load_words(Block& b, const uint8_t* k, const uint8_t* v, int32_t blocks, in
   b.chunk.key_exponent = first_lane(across<Max>(largest));
 }
 
-// Scores of kQueries rows from `first` on. kSaturate: where scores may leave int32.
+// Scores of kQueries rows from `first` on with the blocks from 2 * begin on, kPairs pairs of them at once while there are so many. Returns the
+// first pair left. kSaturate: where scores may leave int32.
 template <int kQueries, int kPairs, bool kSaturate>
-__attribute__((noinline)) void scores_of(Block& b, int32_t first, const uint8_t* keys, int32_t begin, int32_t blocks, int32_t block_bytes) {
-  BlockPair pairs[kPairs];
-  for (int p = 0; p < kPairs; ++p) {
-    const int32_t block = 2 * (begin + p);
-    pairs[p] = block_pair(keys + block * block_bytes, block + 1 < blocks, block_bytes);
-  }
-  Vector dots[kQueries][kPairs];
-  key_dots<kQueries, kPairs>(pairs, b.queries + first * kRowBytes, b.query_starts + first, b.padded, dots);
-  for (int p = 0; p < kPairs; ++p) {
-    for (int r = 0; r < kQueries; ++r) {
-      const Vector shift = Q6_Vw_vsub_VwVw(b.chunk.key_shifts[begin + p], splat(b.row[first + r].exponent));
-      const Vector product = mul15(dots[r][p], b.chunk.key_words[begin + p]);
-      b.scores[(first + r) * kChunkVectors + begin + p] = kSaturate ? shift_down(product, shift) : shift_right(product, shift);
+__attribute__((noinline)) int32_t scores_of(Block& b, int32_t first, const uint8_t* keys, int32_t begin, int32_t blocks, int32_t block_bytes) {
+  for (; begin + kPairs <= (blocks + 1) / 2; begin += kPairs) {
+    BlockPair pairs[kPairs];
+    for (int p = 0; p < kPairs; ++p) {
+      const int32_t block = 2 * (begin + p);
+      pairs[p] = block_pair(keys + block * block_bytes, block + 1 < blocks, block_bytes);
+    }
+    Vector dots[kQueries][kPairs];
+    key_dots<kQueries, kPairs>(pairs, b.queries + first * kRowBytes, b.query_starts + first, b.padded, dots);
+    for (int p = 0; p < kPairs; ++p) {
+      for (int r = 0; r < kQueries; ++r) {
+        const Vector shift = Q6_Vw_vsub_VwVw(b.chunk.key_shifts[begin + p], splat(b.row[first + r].exponent));
+        const Vector product = mul15(dots[r][p], b.chunk.key_words[begin + p]);
+        dots[r][p] = kSaturate ? shift_down(product, shift) : shift_right(product, shift);
+      }
+    }
+    for (int p = 0; p < kPairs; ++p) {
+      for (int r = 0; r < kQueries; ++r) b.scores[(first + r) * kChunkVectors + begin + p] = dots[r][p];
     }
   }
+  return begin;
 }
 
 template <int kQueries, bool kSaturate>
 void scores_of_rows(Block& b, int32_t first, const uint8_t* keys, int32_t blocks, int32_t block_bytes) {
-  constexpr int kPairs = 4 / kQueries;
-  const int32_t pairs = (blocks + 1) / 2;
-  int32_t p = 0;
-  for (; p + kPairs <= pairs; p += kPairs) scores_of<kQueries, kPairs, kSaturate>(b, first, keys, p, blocks, block_bytes);
-  if constexpr (kPairs > 1) {
-    for (; p < pairs; ++p) scores_of<kQueries, 1, kSaturate>(b, first, keys, p, blocks, block_bytes);
-  }
+  constexpr int kPairs = kQueries == 4 ? 1 : 2;
+  const int32_t left = scores_of<kQueries, kPairs, kSaturate>(b, first, keys, 0, blocks, block_bytes);
+  if constexpr (kPairs > 1) scores_of<kQueries, 1, kSaturate>(b, first, keys, left, blocks, block_bytes);
 }
 
 template <bool kSaturate>
@@ -149,16 +156,12 @@ void softmax(Block& b, int32_t key0, int32_t keys) {
   RowNumbers best, total, any, weights;
   int32_t rescale[kRows], exponent[kRows], seen[kRows];
   const int32_t common = value_exponent(b.chunk, keys);
-  for (int32_t r = 0; r < kRows; ++r) {
-    lanes[r] = products[r] = zero();
-    if (r >= b.rows) continue;
+  for (int32_t r = 0; r < b.rows; ++r) {
     seen[r] = least(b.row[r].seen - key0, keys);
     lanes[r] = best_of(b.scores + r * kChunkVectors, seen[r]);
   }
-  combine_rows<Max>(lanes, best);
-  for (int32_t r = 0; r < kRows; ++r) {
-    lanes[r] = zero();
-    if (r >= b.rows) continue;
+  combine_rows<Max>(lanes, b.rows, best);
+  for (int32_t r = 0; r < b.rows; ++r) {
     Row& row = b.row[r];
     const int32_t top = (best.of(r) >> fixed::kFraction) + 1, grown = key0 == 0 ? top : most(top, row.top);
     if (seen[r] > 0) {
@@ -170,11 +173,9 @@ void softmax(Block& b, int32_t key0, int32_t keys) {
     lanes[r] = sums.total;
     products[r] = sums.any;
   }
-  combine_rows<Add>(lanes, total);
-  combine_rows<Or>(products, any);
-  for (int32_t r = 0; r < kRows; ++r) {
-    lanes[r] = zero();
-    if (r >= b.rows) continue;
+  combine_rows<Add>(lanes, b.rows, total);
+  combine_rows<Or>(products, b.rows, any);
+  for (int32_t r = 0; r < b.rows; ++r) {
     Row& row = b.row[r];
     const int32_t bits = fixed::width(any.of(r)), down = bits > 15 ? bits - 15 : 0;
     lanes[r] = weights_of(b.scores + r * kChunkVectors, down);
@@ -189,7 +190,7 @@ void softmax(Block& b, int32_t key0, int32_t keys) {
     b.next_shift[r] = row.sums - before;
     b.dot_shift[r] = row.sums - of_dots;
   }
-  combine_rows<Add>(lanes, weights);
+  combine_rows<Add>(lanes, b.rows, weights);
   for (int32_t r = 0; r < b.rows; ++r) b.weight_starts[r] = -128 * weights.of(r);
 }
 
@@ -241,23 +242,35 @@ void load_sums(Block& b, const int32_t* out, const int32_t* state) {
   }
 }
 
-// Sums to `out`: as they are, with what goes on with them in `state`, or as activations.
-void store_sums(Block& b, int32_t* out, int32_t* state) {
+// Sums to `out` as they are, with what goes on with them in `state`.
+void store_sums(const Block& b, int32_t* out, int32_t* state) {
   const int32_t n = b.args->cache.head_dim;
+  for (int32_t r = 0; r < b.rows; ++r, out += b.args->out_stride, state += b.args->state_stride) {
+    const Vector* sums = b.sums + r * b.blocks_of_32;
+    state[0] = b.row[r].top * 256 + (b.row[r].sums - kLeastExponent);
+    state[1] = b.row[r].total;
+    for (int32_t d = 0; d < n; d += kLanes) store_row(out + d, n - d, *sums++);
+  }
+}
+
+// Sums to activations.
+void finish(const Block& b, int32_t* out) {
+  const int32_t n = b.args->cache.head_dim;
+  RowNumbers totals = {}, near;  // with 31 bits
+  int32_t spare[kRows];
+  for (int32_t r = 0; r < b.rows; ++r) {
+    const int32_t total = most(b.row[r].total, 1);  // less only with a state that is none
+    spare[r] = 31 - fixed::width(total);
+    totals.pairs[2 * r] = total << spare[r];
+  }
+  *reinterpret_cast<Vector*>(near.pairs) = inverses(*reinterpret_cast<const Vector*>(totals.pairs));
   for (int32_t r = 0; r < b.rows; ++r, out += b.args->out_stride) {
     const Row& row = b.row[r];
     const Vector* sums = b.sums + r * b.blocks_of_32;
-    if (!b.args->last) {
-      state[r * b.args->state_stride] = row.top * 256 + (row.sums - kLeastExponent);
-      state[r * b.args->state_stride + 1] = row.total;
-      for (int32_t d = 0; d < n; d += kLanes) store_row(out + d, n - d, *sums++);
-      continue;
-    }
-    const int32_t spare = 31 - fixed::width(row.total);
-    const uint64_t inverse = (uint64_t{1} << 61) / (uint64_t(row.total) << spare);  // in (2^30, 2^31]
-    const Vector factor = splat(inverse > uint64_t(fixed::kMost) ? fixed::kMost : int32_t(inverse));
+    const uint32_t inverse = quotient(int64_t{1} << 61, totals.of(r), near.of(r));  // in (2^30, 2^31]
+    const Vector factor = splat(inverse > uint32_t{fixed::kMost} ? fixed::kMost : int32_t(inverse));
     const int32_t grown = doublings((row.seen - 1) / kAttentionChunk);
-    const int32_t down = 61 - 31 - fixed::kFraction - (kTotalFraction - grown) - spare - row.sums;
+    const int32_t down = 61 - 31 - fixed::kFraction - (kTotalFraction - grown) - spare[r] - row.sums;
     for (int32_t d = 0; d < n; d += kLanes) store_row(out + d, n - d, round_down(mul31(*sums++, factor), down));
   }
 }
@@ -294,7 +307,7 @@ void attend(const AttentionArgs& args, int32_t head, int32_t row0) {
     softmax(b, key0, keys);
     add_values_of_chunk(b, cache.v + at, blocks, block_bytes);
   }
-  store_sums(b, out, state);
+  args.last ? finish(b, out) : store_sums(b, out, state);
 }
 
 }  // namespace

@@ -39,6 +39,11 @@ HVL_HVX Vector seen_lanes(Vector x, int32_t v, int32_t seen, Vector otherwise) {
 // The largest of the scores, lane by lane.
 HVL_HVX Vector best_of(const Vector* scores, int32_t seen) {
   Vector best = splat(INT32_MIN);
+  if (seen == kAttentionChunk) {
+#pragma unroll
+    for (int v = 0; v < kChunkVectors; ++v) best = Q6_Vw_vmax_VwVw(best, scores[v]);
+    return best;
+  }
   for (int v = 0; v * kLanes < seen; ++v) best = Q6_Vw_vmax_VwVw(best, seen_lanes(scores[v], v, seen, splat(INT32_MIN)));
   return best;
 }
@@ -46,41 +51,48 @@ HVL_HVX Vector best_of(const Vector* scores, int32_t seen) {
 // The largest exponent of the values.
 HVL_HVX int32_t value_exponent(const Chunk& chunk, int32_t seen) { return first_lane(across<Max>(best_of(chunk.value_exponents, seen))); }
 
-// fixed::exp2_of.
-HVL_HVX Vector exp2_of(Vector x) {
-  const Vector f = Q6_V_vand_VV(Q6_Vw_vasl_VwR(x, 16), splat(0x7fff0000));
-  Vector p = splat(14416650);
-  p = Q6_Vw_vadd_VwVw(mul15(p, f), splat(56093236));
-  p = Q6_Vw_vadd_VwVw(mul15(p, f), splat(259075314));
-  p = Q6_Vw_vadd_VwVw(mul15(p, f), splat(744150338));
-  p = Q6_Vw_vadd_VwVw(mul15(p, f), splat(1073741824));
-  return shift_right(p, Q6_Vw_vsub_VwVw(zero(), Q6_Vw_vasr_VwR(x, fixed::kFraction)));
+// fixed::exp2_of of kVectors vectors, so that one does not wait for its own results.
+template <int kVectors>
+HVL_HVX void exp2_of(Vector (&x)[kVectors]) {
+  Vector f[kVectors], p[kVectors];
+  for (int v = 0; v < kVectors; ++v) f[v] = Q6_V_vand_VV(Q6_Vw_vasl_VwR(x[v], 16), splat(0x7fff0000));
+  for (int v = 0; v < kVectors; ++v) p[v] = splat(14416650);
+  constexpr int32_t kNext[] = {56093236, 259075314, 744150338, 1073741824};
+  for (const int32_t c : kNext) {
+    for (int v = 0; v < kVectors; ++v) p[v] = Q6_Vw_vadd_VwVw(mul15(p[v], f[v]), splat(c));
+  }
+  for (int v = 0; v < kVectors; ++v) x[v] = shift_right(p[v], Q6_Vw_vsub_VwVw(zero(), Q6_Vw_vasr_VwR(x[v], fixed::kFraction)));
 }
 
 struct Sums {
   Vector total, any;  // of the probabilities; the products or-ed
 };
 
+// kVectors vectors of scores from v on, in place, to products. kSome: `seen` may end within them.
+template <int kVectors, bool kSome>
+HVL_HVX void weigh(Vector* scores, const Chunk& chunk, int32_t v, int32_t seen, Vector reference, Vector exponent, Sums& sums) {
+  Vector x[kVectors];
+  for (int i = 0; i < kVectors; ++i) x[i] = Q6_Vw_vsub_VwVw_sat(scores[v + i], reference);
+  exp2_of(x);
+  if constexpr (kSome) {
+    for (int i = 0; i < kVectors; ++i) x[i] = seen_lanes(x[i], v + i, seen, zero());
+  }
+  for (int i = 0; i < kVectors; ++i) {
+    sums.total = Q6_Vw_vadd_VwVw(sums.total, Q6_Vw_vasr_VwR(x[i], fixed::kExp2Fraction - kTotalFraction));
+    x[i] = shift_right(mul15(x[i], chunk.value_words[v + i]), Q6_Vw_vsub_VwVw(exponent, chunk.value_exponents[v + i]));
+    sums.any = Q6_V_vor_VV(sums.any, x[i]);
+  }
+  for (int i = 0; i < kVectors; ++i) scores[v + i] = x[i];
+}
+
 // Scores, in place, to products of probabilities and the values' scales, zeros where the row does not see.
 HVL_HVX Sums products_of(Vector* scores, const Chunk& chunk, int32_t seen, int32_t reference, int32_t exponent) {
-  const Vector against = splat(reference), largest = splat(exponent);
-  Vector total = zero(), any = zero();
-  const auto weigh = [&](int v, Vector p) __attribute__((always_inline)) {
-    total = Q6_Vw_vadd_VwVw(total, Q6_Vw_vasr_VwR(p, fixed::kExp2Fraction - kTotalFraction));
-    const Vector product = shift_right(mul15(p, chunk.value_words[v]), Q6_Vw_vsub_VwVw(largest, chunk.value_exponents[v]));
-    any = Q6_V_vor_VV(any, product);
-    scores[v] = product;
-  };
-  const auto probabilities = [&](int v) __attribute__((always_inline)) { return exp2_of(Q6_Vw_vsub_VwVw_sat(scores[v], against)); };
-  if (seen == kAttentionChunk) {
-#pragma unroll 4
-    for (int v = 0; v < kChunkVectors; ++v) weigh(v, probabilities(v));
-  } else {
-    int v = 0;
-    for (; v * kLanes < seen; ++v) weigh(v, seen_lanes(probabilities(v), v, seen, zero()));
-    for (; v < kChunkVectors; ++v) scores[v] = zero();
-  }
-  return {total, any};
+  Sums sums = {zero(), zero()};
+  int32_t v = 0;
+  for (; (v + 4) * kLanes <= seen; v += 4) weigh<4, false>(scores, chunk, v, seen, splat(reference), splat(exponent), sums);
+  for (; v * kLanes < seen; ++v) weigh<1, true>(scores, chunk, v, seen, splat(reference), splat(exponent), sums);
+  for (; v < kChunkVectors; ++v) scores[v] = zero();
+  return sums;
 }
 
 // Products, in place, to planes of weights; returns the sums of these.

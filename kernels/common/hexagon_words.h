@@ -78,6 +78,26 @@ HVL_HVX Vector clamp(Vector x, int32_t limit) { return Q6_Vw_vmax_VwVw(Q6_Vw_vmi
 
 HVL_HVX int32_t first_lane(Vector x) { return Q6_R_vextract_VR(x, 0); }
 
+// About 2^61 / t of each t in 2^30 .. 2^31 - 1, an even number that is 1 to some ten too small or large, 2^31 less 2 at most.
+HVL_HVX Vector inverses(Vector t) {
+  // In units of 2^-29: 48 / 17 - 32 / 17 t to begin with, of which each step doubles the bits.
+  Vector y = Q6_Vw_vsub_VwVw(splat(1515870810), mul31(t, splat(1010580540)));
+  for (int i = 0; i < 3; ++i) {
+    const Vector missing = Q6_Vw_vsub_VwVw(splat(1 << 29), mul31(t, y));
+    y = Q6_Vw_vadd_VwVw(y, mul31(y, Q6_Vw_vasl_VwR(missing, 2)));
+  }
+  return Q6_Vw_vasl_VwR(Q6_Vw_vmin_VwVw(y, splat((1 << 30) - 1)), 1);
+}
+
+// floor(n / d), of which `near` is not far away: d in 2^30 .. 2^31 - 1, n at most 2^61.
+HVL_HVX uint32_t quotient(int64_t n, int32_t d, int32_t near) {
+  uint32_t q = uint32_t(near);
+  int64_t left = n - int64_t(uint64_t{uint32_t(d)} * q);
+  for (; left < 0; left += d) --q;
+  for (; left >= d; left -= d) ++q;
+  return q;
+}
+
 // How lanes are combined.
 struct Add {
   HVL_HVX static Vector of(Vector a, Vector b) { return Q6_Vw_vadd_VwVw(a, b); }
