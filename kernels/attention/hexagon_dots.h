@@ -47,12 +47,10 @@ HVL_HVX BlockPair block_pair(const uint8_t* block, bool two, int32_t block_bytes
   return {reinterpret_cast<const Vector*>(from - kBlockShare), reinterpret_cast<const Vector*>(straddles ? second : first), straddles ? kBlockShare : 0};
 }
 
-// The scales of both, those of one that is not there as zeros.
+// The scales of both; for one that is not there, anything.
 HVL_HVX Vector pair_words(const uint8_t* block, bool two, int32_t block_bytes) {
-  const Vector first = Q6_V_vror_VR(load_around(block), int32_t(uintptr_t(block)));
-  if (!two) return first_lanes(first, kKvKeyBlock);
-  const uint8_t* second = block + block_bytes;
-  return Q6_V_vmux_QVV(Q6_Q_vsetq_R(kBlockShare), first, Q6_V_vror_VR(load_around(second), int32_t(uintptr_t(second)) + kBlockShare));
+  const Vector first = load_unaligned(block);
+  return two ? Q6_V_vmux_QVV(Q6_Q_vsetq_R(kBlockShare), first, load_unaligned(block + block_bytes - kBlockShare)) : first;
 }
 
 // dots[r][p]: of kRows queries with the 32 keys of each pair. Four dims of the aligned block are in one half of a vector, four of the other block
@@ -101,7 +99,7 @@ HVL_HVX void key_dots(const BlockPair* pairs, const uint8_t* queries, const int3
 // dots[r][v]: of kRows rows of weights with 32 kVectors dims of `blocks` blocks of values; kHalf: with only 16 of the one vector, anything in the
 // other lanes. values: of the first block and its first dims.
 template <int kRows, int kVectors, bool kHalf>
-HVL_HVX void value_dots(const uint8_t* values, int32_t blocks, int32_t block_bytes, int32_t padded, const uint8_t* weights, const int32_t* starts,
+HVL_HVX void value_dots(const uint8_t* values, int32_t blocks, int32_t padded, const uint8_t* weights, const int32_t* starts,
                         Vector (&dots)[kRows][kVectors]) {
   static_assert(!kHalf || kVectors == 1);
   const int32_t four_keys = 4 * padded;
@@ -115,22 +113,21 @@ HVL_HVX void value_dots(const uint8_t* values, int32_t blocks, int32_t block_byt
   const auto load = [](const uint8_t* at) __attribute__((always_inline)) {
     return unsigned_bytes(kHalf ? Q6_V_vror_VR(load_around(at), int32_t(uintptr_t(at))) : load_unaligned(at));
   };
-  for (int32_t block = 0; block < blocks; ++block, values += block_bytes, weights += kKvKeyBlock) {
-    const uint8_t* at = values;
-#pragma unroll
-    for (int32_t key = 0; key < kKvKeyBlock; key += 8, at += 2 * four_keys) {
-      for (int v = 0; v < kVectors; ++v) {
-        const Vector first = load(at + v * kVectorBytes), second = load(at + four_keys + v * kVectorBytes);
-        for (int r = 0; r < kRows; ++r) {
-          const int64_t w_hi = *reinterpret_cast<const EightBytes*>(weights + r * kRowBytes + key);
-          const int64_t w_lo = *reinterpret_cast<const EightBytes*>(weights + r * kRowBytes + kWeightLow + key);
-          hi[r][v] = Q6_Vw_vrmpyacc_VwVubRb(hi[r][v], first, int32_t(w_hi));
-          lo[r][v] = Q6_Vuw_vrmpyacc_VuwVubRub(lo[r][v], first, int32_t(w_lo));
-          hi[r][v] = Q6_Vw_vrmpyacc_VwVubRb(hi[r][v], second, int32_t(w_hi >> 32));
-          lo[r][v] = Q6_Vuw_vrmpyacc_VuwVubRub(lo[r][v], second, int32_t(w_lo >> 32));
-        }
+  int32_t scales = kKvScaleBytes;  // to skip after the second eight keys of a block
+  for (int32_t key = 0; key < blocks * kKvKeyBlock; key += 8) {
+    for (int v = 0; v < kVectors; ++v) {
+      const Vector first = load(values + v * kVectorBytes), second = load(values + four_keys + v * kVectorBytes);
+      for (int r = 0; r < kRows; ++r) {
+        const int64_t w_hi = *reinterpret_cast<const EightBytes*>(weights + r * kRowBytes + key);
+        const int64_t w_lo = *reinterpret_cast<const EightBytes*>(weights + r * kRowBytes + kWeightLow + key);
+        hi[r][v] = Q6_Vw_vrmpyacc_VwVubRb(hi[r][v], first, int32_t(w_hi));
+        lo[r][v] = Q6_Vuw_vrmpyacc_VuwVubRub(lo[r][v], first, int32_t(w_lo));
+        hi[r][v] = Q6_Vw_vrmpyacc_VwVubRb(hi[r][v], second, int32_t(w_hi >> 32));
+        lo[r][v] = Q6_Vuw_vrmpyacc_VuwVubRub(lo[r][v], second, int32_t(w_lo >> 32));
       }
     }
+    scales ^= kKvScaleBytes;
+    values += 2 * four_keys + scales;
   }
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) dots[r][v] = Q6_Vw_vaslacc_VwVwR(lo[r][v], hi[r][v], 8);

@@ -196,10 +196,10 @@ void softmax(Block& b, int32_t key0, int32_t keys) {
 
 // Adds what kWeights rows from `first` on take of kVectors blocks of 32 dims.
 template <int kWeights, int kVectors, bool kHalf>
-__attribute__((noinline)) void add_values(Block& b, int32_t first, int32_t v0, const uint8_t* block, int32_t blocks, int32_t block_bytes) {
+__attribute__((noinline)) void add_values(Block& b, int32_t first, int32_t v0, const uint8_t* block, int32_t blocks) {
   Vector dots[kWeights][kVectors];
   const auto* weights = reinterpret_cast<const uint8_t*>(b.scores) + first * kRowBytes;
-  value_dots<kWeights, kVectors, kHalf>(block + kKvScaleBytes + v0 * kVectorBytes, blocks, block_bytes, b.padded, weights, b.weight_starts + first, dots);
+  value_dots<kWeights, kVectors, kHalf>(block + kKvScaleBytes + v0 * kVectorBytes, blocks, b.padded, weights, b.weight_starts + first, dots);
   for (int r = 0; r < kWeights; ++r) {
     Vector* sums = b.sums + (first + r) * b.blocks_of_32 + v0;
     const int32_t before = least(b.next_shift[first + r], 31), down = least(b.dot_shift[first + r], 31);
@@ -208,20 +208,20 @@ __attribute__((noinline)) void add_values(Block& b, int32_t first, int32_t v0, c
 }
 
 template <int kWeights>
-void add_values_of_rows(Block& b, int32_t first, const uint8_t* block, int32_t blocks, int32_t block_bytes) {
+void add_values_of_rows(Block& b, int32_t first, const uint8_t* block, int32_t blocks) {
   constexpr int kVectors = kWeights == 4 ? 2 : 4;
   const int32_t whole = b.padded / kLanes;
   int32_t v = 0;
-  for (; v + kVectors <= whole; v += kVectors) add_values<kWeights, kVectors, false>(b, first, v, block, blocks, block_bytes);
-  for (; v < whole; ++v) add_values<kWeights, 1, false>(b, first, v, block, blocks, block_bytes);
-  if (v < b.blocks_of_32) add_values<kWeights, 1, true>(b, first, v, block, blocks, block_bytes);
+  for (; v + kVectors <= whole; v += kVectors) add_values<kWeights, kVectors, false>(b, first, v, block, blocks);
+  for (; v < whole; ++v) add_values<kWeights, 1, false>(b, first, v, block, blocks);
+  if (v < b.blocks_of_32) add_values<kWeights, 1, true>(b, first, v, block, blocks);
 }
 
-void add_values_of_chunk(Block& b, const uint8_t* block, int32_t blocks, int32_t block_bytes) {
+void add_values_of_chunk(Block& b, const uint8_t* block, int32_t blocks) {
   int32_t r = 0;
-  for (; r + 4 <= b.rows; r += 4) add_values_of_rows<4>(b, r, block, blocks, block_bytes);
-  for (; r + 2 <= b.rows; r += 2) add_values_of_rows<2>(b, r, block, blocks, block_bytes);
-  for (; r < b.rows; ++r) add_values_of_rows<1>(b, r, block, blocks, block_bytes);
+  for (; r + 4 <= b.rows; r += 4) add_values_of_rows<4>(b, r, block, blocks);
+  for (; r + 2 <= b.rows; r += 2) add_values_of_rows<2>(b, r, block, blocks);
+  for (; r < b.rows; ++r) add_values_of_rows<1>(b, r, block, blocks);
 }
 
 void load_sums(Block& b, const int32_t* out, const int32_t* state) {
@@ -305,7 +305,7 @@ void attend(const AttentionArgs& args, int32_t head, int32_t row0) {
     load_words(b, cache.k + at, cache.v + at, blocks, block_bytes);
     scores_of_chunk(b, cache.k + at, blocks, block_bytes);
     softmax(b, key0, keys);
-    add_values_of_chunk(b, cache.v + at, blocks, block_bytes);
+    add_values_of_chunk(b, cache.v + at, blocks);
   }
   args.last ? finish(b, out) : store_sums(b, out, state);
 }
