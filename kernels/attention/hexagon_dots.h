@@ -96,13 +96,58 @@ HVL_HVX void key_dots(const BlockPair* pairs, const uint8_t* queries, const int3
   }
 }
 
-// dots[r][v]: of kRows rows of weights with 32 kVectors dims of `blocks` blocks of values; kHalf: with only 16 of the one vector, anything in the
-// other lanes. values: of the first block and its first dims.
+// Where a vector of values lies: in a vector of memory; across two halves; in one or the other; or there are only 16 dims, the others anything.
+enum class At { kAligned, kStraddling, kEither, kHalf };
+
+// kVectors neighbouring vectors of four keys' values, made unsigned.
+template <At kAt, int kVectors>
+HVL_HVX void load_values(const uint8_t* at, Vector (&x)[kVectors]) {
+  if constexpr (kAt == At::kStraddling) {
+    const auto* around = reinterpret_cast<const Vector*>(at - kBlockShare);
+    for (int v = 0; v < kVectors; ++v) x[v] = unsigned_bytes(Q6_V_valign_VVR(around[v + 1], around[v], kBlockShare));
+  } else {
+    for (int v = 0; v < kVectors; ++v, at += kVectorBytes) {
+      x[v] = unsigned_bytes(kAt == At::kAligned  ? *reinterpret_cast<const Vector*>(at)
+                            : kAt == At::kEither ? load_unaligned(at)
+                                                 : Q6_V_vror_VR(load_around(at), int32_t(uintptr_t(at))));
+    }
+  }
+}
+
+// Adds the products of every kStep-th of `blocks` blocks, of which `values` is the first. Eight keys at a time: a loop that the compiler overlaps.
+template <At kAt, int kStep, int kRows, int kVectors>
+HVL_HVX void add_products(const uint8_t* values, int32_t blocks, int32_t padded, const uint8_t* weights, Vector (&hi)[kRows][kVectors],
+                          Vector (&lo)[kRows][kVectors]) {
+  const int32_t four_keys = 4 * padded;
+  int32_t skip = kKvScaleBytes + (kStep - 1) * (kKvScaleBytes + 4 * four_keys), skip_keys = (kStep - 1) * kKvKeyBlock;
+  const int32_t every_skip = skip, every_skip_keys = skip_keys;
+  for (int32_t eights = (blocks + kStep - 1) / kStep * 2; eights > 0; --eights) {
+    Vector first[kVectors], second[kVectors];
+    load_values<kAt>(values, first);
+    load_values<kAt>(values + four_keys, second);
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t w_hi = *reinterpret_cast<const EightBytes*>(weights + r * kRowBytes);
+      const int64_t w_lo = *reinterpret_cast<const EightBytes*>(weights + r * kRowBytes + kWeightLow);
+      for (int v = 0; v < kVectors; ++v) {
+        hi[r][v] = Q6_Vw_vrmpyacc_VwVubRb(hi[r][v], first[v], int32_t(w_hi));
+        lo[r][v] = Q6_Vuw_vrmpyacc_VuwVubRub(lo[r][v], first[v], int32_t(w_lo));
+        hi[r][v] = Q6_Vw_vrmpyacc_VwVubRb(hi[r][v], second[v], int32_t(w_hi >> 32));
+        lo[r][v] = Q6_Vuw_vrmpyacc_VuwVubRub(lo[r][v], second[v], int32_t(w_lo >> 32));
+      }
+    }
+    skip ^= every_skip;  // after the second eight
+    skip_keys ^= every_skip_keys;
+    values += 2 * four_keys + skip;
+    weights += 8 + skip_keys;
+  }
+}
+
+// dots[r][v]: of kRows rows of weights with 32 kVectors dims of `blocks` blocks of values; kHalf: with 16. values: of the first block and its
+// first dims. Where the dims of four keys are whole vectors, every other block has all of its values aligned, and the others none.
 template <int kRows, int kVectors, bool kHalf>
 HVL_HVX void value_dots(const uint8_t* values, int32_t blocks, int32_t padded, const uint8_t* weights, const int32_t* starts,
                         Vector (&dots)[kRows][kVectors]) {
   static_assert(!kHalf || kVectors == 1);
-  const int32_t four_keys = 4 * padded;
   Vector hi[kRows][kVectors], lo[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
@@ -110,24 +155,16 @@ HVL_HVX void value_dots(const uint8_t* values, int32_t blocks, int32_t padded, c
       lo[r][v] = splat(starts[r]);
     }
   }
-  const auto load = [](const uint8_t* at) __attribute__((always_inline)) {
-    return unsigned_bytes(kHalf ? Q6_V_vror_VR(load_around(at), int32_t(uintptr_t(at))) : load_unaligned(at));
-  };
-  int32_t scales = kKvScaleBytes;  // to skip after the second eight keys of a block
-  for (int32_t key = 0; key < blocks * kKvKeyBlock; key += 8) {
-    for (int v = 0; v < kVectors; ++v) {
-      const Vector first = load(values + v * kVectorBytes), second = load(values + four_keys + v * kVectorBytes);
-      for (int r = 0; r < kRows; ++r) {
-        const int64_t w_hi = *reinterpret_cast<const EightBytes*>(weights + r * kRowBytes + key);
-        const int64_t w_lo = *reinterpret_cast<const EightBytes*>(weights + r * kRowBytes + kWeightLow + key);
-        hi[r][v] = Q6_Vw_vrmpyacc_VwVubRb(hi[r][v], first, int32_t(w_hi));
-        lo[r][v] = Q6_Vuw_vrmpyacc_VuwVubRub(lo[r][v], first, int32_t(w_lo));
-        hi[r][v] = Q6_Vw_vrmpyacc_VwVubRb(hi[r][v], second, int32_t(w_hi >> 32));
-        lo[r][v] = Q6_Vuw_vrmpyacc_VuwVubRub(lo[r][v], second, int32_t(w_lo >> 32));
-      }
-    }
-    scales ^= kKvScaleBytes;
-    values += 2 * four_keys + scales;
+  if constexpr (kHalf) {
+    add_products<At::kHalf, 1>(values, blocks, padded, weights, hi, lo);
+  } else if (padded % kLanes != 0) {
+    add_products<At::kEither, 1>(values, blocks, padded, weights, hi, lo);
+  } else {
+    const int32_t block_bytes = kKvScaleBytes + kKvKeyBlock * padded, first_aligned = uintptr_t(values) & kBlockShare ? 1 : 0;
+    const int32_t first_straddling = 1 - first_aligned;
+    add_products<At::kAligned, 2>(values + first_aligned * block_bytes, blocks - first_aligned, padded, weights + first_aligned * kKvKeyBlock, hi, lo);
+    add_products<At::kStraddling, 2>(values + first_straddling * block_bytes, blocks - first_straddling, padded,
+                                     weights + first_straddling * kKvKeyBlock, hi, lo);
   }
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) dots[r][v] = Q6_Vw_vaslacc_VwVwR(lo[r][v], hi[r][v], 8);
