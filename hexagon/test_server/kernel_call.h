@@ -18,7 +18,9 @@ namespace hvl {
   X(linear_dots_reference)   \
   X(linear_dots_hvx)         \
   X(attention_fixed)         \
-  X(attention_hvx)
+  X(attention_hvx)           \
+  X(kv_store_fixed)          \
+  X(kv_store_hvx)
 
 // 128-byte aligned; the memory beyond its end, up to a multiple of 128, is watched for writes, and what follows that may not be touched.
 struct Buffer {

@@ -8,7 +8,7 @@ namespace {
 using namespace hexagon;
 
 constexpr int32_t kRows = kAttentionQueryBlock;
-static_assert(kRowBytes == kAttentionChunk * int{sizeof(int32_t)} && kQueryLow == kAttentionMaxHeadDim && kRows == 16);
+static_assert(kRowBytes == kAttentionChunk * int{sizeof(int32_t)} && kQueryLow == kAttentionMaxHeadDim && kRows == kMostRows);
 
 // The scale of the scores with the change to base 2, as mantissa in [2^30, 2^31) * 2^exponent.
 struct ScoreScale {
@@ -24,22 +24,6 @@ ScoreScale score_scale(float scale) {
 }
 
 int32_t doublings(int32_t chunk) { return fixed::width(chunk); }
-
-// A number a row, in memory: of across16.
-struct alignas(kVectorBytes) RowNumbers {
-  int32_t pairs[2 * kRows];
-  int32_t of(int32_t row) const { return pairs[2 * row]; }
-};
-template <class Combine>
-HVL_HVX void combine_rows(Vector (&x)[kRows], int32_t rows, RowNumbers& out) {
-  auto& to = *reinterpret_cast<Vector*>(out.pairs);
-  if (rows == 1) {
-    to = across<Combine>(x[0]);
-    return;
-  }
-  for (int32_t r = rows; r < kRows; ++r) x[r] = zero();
-  to = across16<Combine>(x);
-}
 
 // A unit's memory: in the call's scratch and on the stack.
 struct Block {
@@ -66,7 +50,7 @@ void load_queries(Block& b, const int32_t* q) {
     lanes[r] = zero();
     for (int32_t d = 0; d < n; d += kLanes) lanes[r] = Q6_V_vor_VV(lanes[r], magnitude(load_row(q + r * args.q_stride + d, n - d)));
   }
-  combine_rows<Or>(lanes, b.rows, numbers);
+  across_rows<Or>(lanes, b.rows, numbers);
   for (int32_t r = 0; r < b.rows; ++r) {
     lanes[r] = zero();
     const int32_t lift = 31 - fixed::width(numbers.of(r));
@@ -83,7 +67,7 @@ void load_queries(Block& b, const int32_t* q) {
       to_planes(x, planes[0], planes[kQueryLow / kVectorBytes]);
     }
   }
-  combine_rows<Add>(lanes, b.rows, numbers);
+  across_rows<Add>(lanes, b.rows, numbers);
   for (int32_t r = 0; r < b.rows; ++r) b.query_starts[r] = -128 * numbers.of(r);
 }
 
@@ -160,7 +144,7 @@ void softmax(Block& b, int32_t key0, int32_t keys) {
     seen[r] = least(b.row[r].seen - key0, keys);
     lanes[r] = best_of(b.scores + r * kChunkVectors, seen[r]);
   }
-  combine_rows<Max>(lanes, b.rows, best);
+  across_rows<Max>(lanes, b.rows, best);
   for (int32_t r = 0; r < b.rows; ++r) {
     Row& row = b.row[r];
     const int32_t top = (best.of(r) >> fixed::kFraction) + 1, grown = key0 == 0 ? top : most(top, row.top);
@@ -173,8 +157,8 @@ void softmax(Block& b, int32_t key0, int32_t keys) {
     lanes[r] = sums.total;
     products[r] = sums.any;
   }
-  combine_rows<Add>(lanes, b.rows, total);
-  combine_rows<Or>(products, b.rows, any);
+  across_rows<Add>(lanes, b.rows, total);
+  across_rows<Or>(products, b.rows, any);
   for (int32_t r = 0; r < b.rows; ++r) {
     Row& row = b.row[r];
     const int32_t bits = fixed::width(any.of(r)), down = bits > 15 ? bits - 15 : 0;
@@ -190,7 +174,7 @@ void softmax(Block& b, int32_t key0, int32_t keys) {
     b.next_shift[r] = row.sums - before;
     b.dot_shift[r] = row.sums - of_dots;
   }
-  combine_rows<Add>(lanes, b.rows, weights);
+  across_rows<Add>(lanes, b.rows, weights);
   for (int32_t r = 0; r < b.rows; ++r) b.weight_starts[r] = -128 * weights.of(r);
 }
 

@@ -89,10 +89,10 @@ HVL_HVX Vector inverses(Vector t) {
   return Q6_Vw_vasl_VwR(Q6_Vw_vmin_VwVw(y, splat((1 << 30) - 1)), 1);
 }
 
-// floor(n / d), of which `near` is not far away: d in 2^30 .. 2^31 - 1, n at most 2^61.
-HVL_HVX uint32_t quotient(int64_t n, int32_t d, int32_t near) {
-  uint32_t q = uint32_t(near);
-  int64_t left = n - int64_t(uint64_t{uint32_t(d)} * q);
+// floor(n / d), of which `near` is not far away; n at most 2^62, d at least 2^30.
+HVL_HVX uint32_t quotient(int64_t n, uint32_t d, uint32_t near) {
+  uint32_t q = near;
+  int64_t left = n - int64_t(uint64_t{d} * q);
   for (; left < 0; left += d) --q;
   for (; left >= d; left -= d) ++q;
   return q;
@@ -117,9 +117,22 @@ HVL_HVX Vector across(Vector x) {
   return x;
 }
 
-// Of 16 vectors, each one's lanes combined: that of x[i] in lanes 2 i and 2 i + 1. x is overwritten.
+// A number for each of up to 16 rows, in memory.
+constexpr int32_t kMostRows = 16;
+struct alignas(kVectorBytes) RowNumbers {
+  int32_t pairs[2 * kMostRows];  // each twice
+  int32_t of(int32_t row) const { return pairs[2 * row]; }
+};
+
+// Each row's lanes combined, by halving all rows at once. x is overwritten.
 template <class Combine>
-HVL_HVX Vector across16(Vector (&x)[16]) {
+HVL_HVX void across_rows(Vector (&x)[kMostRows], int32_t rows, RowNumbers& out) {
+  auto& to = *reinterpret_cast<Vector*>(out.pairs);
+  if (rows == 1) {
+    to = across<Combine>(x[0]);
+    return;
+  }
+  for (int32_t r = rows; r < kMostRows; ++r) x[r] = zero();
   int32_t bytes = 64;
 #pragma unroll
   for (int32_t n = 8; n >= 1; n /= 2, bytes /= 2) {
@@ -129,7 +142,7 @@ HVL_HVX Vector across16(Vector (&x)[16]) {
       x[i] = Combine::of(Q6_V_lo_W(parts), Q6_V_hi_W(parts));
     }
   }
-  return Combine::of(x[0], Q6_V_vror_VR(x[0], 4));
+  to = Combine::of(x[0], Q6_V_vror_VR(x[0], 4));
 }
 
 }  // namespace
