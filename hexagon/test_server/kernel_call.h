@@ -20,7 +20,9 @@ namespace hvl {
   X(attention_fixed)         \
   X(attention_hvx)           \
   X(kv_store_fixed)          \
-  X(kv_store_hvx)
+  X(kv_store_hvx)            \
+  X(rope_fixed)              \
+  X(rope_hvx)
 
 // 128-byte aligned; the memory beyond its end, up to a multiple of 128, is watched for writes, and what follows that may not be touched.
 struct Buffer {
