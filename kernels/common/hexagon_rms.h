@@ -102,7 +102,8 @@ HVL_HVX Vector weighted(Vector unit, Vector words) {
 HVL_HVX bool any_left(const int32_t* words, int32_t n) {
   Vector largest = splat(-fixed::kMost);
   for (int32_t i = 0; i < n; i += kLanes) {
-    largest = Q6_Vw_vmax_VwVw(largest, Q6_Vw_vasl_VwR(load_row(words + i, n - i), 16));  // lanes beyond the last: exponent 0
+    const Vector exponents = Q6_Vw_vasl_VwR(load_row(words + i, n - i), 16);
+    largest = Q6_Vw_vmax_VwVw(largest, n - i >= kLanes ? exponents : Q6_V_vmux_QVV(Q6_Q_vsetq_R(4 * (n - i)), exponents, largest));
   }
   return first_lane(across<Max>(largest)) >> 16 > fixed::kUnitFraction - fixed::kFraction - 15 - 1;
 }
