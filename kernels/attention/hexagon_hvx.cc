@@ -47,25 +47,32 @@ void load_queries(Block& b, const int32_t* q) {
   Vector lanes[kRows];
   RowNumbers numbers;
   for (int32_t r = 0; r < b.rows; ++r) {
-    lanes[r] = zero();
-    for (int32_t d = 0; d < n; d += kLanes) lanes[r] = Q6_V_vor_VV(lanes[r], magnitude(load_row(q + r * args.q_stride + d, n - d)));
+    const int32_t* from = q + r * args.q_stride;
+    Vector any = zero();
+    each_vector(n, [&](int32_t d, int32_t count) __attribute__((always_inline)) { any = Q6_V_vor_VV(any, magnitude(load_row(from + d, count))); });
+    lanes[r] = any;
   }
   across_rows<Or>(lanes, b.rows, numbers);
   for (int32_t r = 0; r < b.rows; ++r) {
-    lanes[r] = zero();
     const int32_t lift = 31 - fixed::width(numbers.of(r));
     b.row[r].exponent = scale.exponent + 47 - lift - fixed::kFraction;
     auto* planes = reinterpret_cast<Vector*>(b.queries + r * kRowBytes);
+    const int32_t* from = q + r * args.q_stride;
+    const auto integers = [&](int32_t d, int32_t count) __attribute__((always_inline)) {
+      return clamp(round_down<16>(mul31(Q6_Vw_vasl_VwR(load_row(from + d, count), lift), splat(scale.mantissa))), 32767);
+    };
+    Vector sum = zero();
     for (int32_t d = 0; d < n; d += 4 * kLanes, ++planes) {
       Vector x[4];
-      for (int32_t v = 0; v < 4; ++v) {
-        const int32_t at = d + v * kLanes;
-        x[v] = at < n ? load_row(q + r * args.q_stride + at, n - at) : zero();
-        x[v] = clamp(round_down(mul31(Q6_Vw_vasl_VwR(x[v], lift), splat(scale.mantissa)), 16), 32767);
-        lanes[r] = Q6_Vw_vadd_VwVw(lanes[r], x[v]);
+      if (d + 4 * kLanes <= n) {
+        for (int32_t v = 0; v < 4; ++v) x[v] = integers(d + v * kLanes, kLanes);
+      } else {
+        for (int32_t v = 0; v < 4; ++v) x[v] = d + v * kLanes < n ? integers(d + v * kLanes, n - d - v * kLanes) : zero();
       }
+      for (int32_t v = 0; v < 4; ++v) sum = Q6_Vw_vadd_VwVw(sum, x[v]);
       to_planes(x, planes[0], planes[kQueryLow / kVectorBytes]);
     }
+    lanes[r] = sum;
   }
   across_rows<Add>(lanes, b.rows, numbers);
   for (int32_t r = 0; r < b.rows; ++r) b.query_starts[r] = -128 * numbers.of(r);
@@ -255,7 +262,7 @@ void finish(const Block& b, int32_t* out) {
     const Vector factor = splat(inverse > uint32_t{fixed::kMost} ? fixed::kMost : int32_t(inverse));
     const int32_t grown = doublings((row.seen - 1) / kAttentionChunk);
     const int32_t down = 61 - 31 - fixed::kFraction - (kTotalFraction - grown) - spare[r] - row.sums;
-    for (int32_t d = 0; d < n; d += kLanes) store_row(out + d, n - d, round_down(mul31(*sums++, factor), down));
+    each_vector(n, [&](int32_t d, int32_t count) __attribute__((always_inline)) { store_row(out + d, count, round_down(mul31(*sums++, factor), down)); });
   }
 }
 

@@ -33,18 +33,23 @@ HVL_HVX void inverse_rms(const int32_t* x, int64_t stride, int32_t rows, int32_t
   Vector lanes[kMostRows], high[kMostRows];
   RowNumbers any, low_sums, high_sums, roots = {};
   for (int32_t r = 0; r < rows; ++r) {
-    lanes[r] = zero();
-    for (int32_t i = 0; i < n; i += kLanes) lanes[r] = Q6_V_vor_VV(lanes[r], magnitude(load_row(x + r * stride + i, n - i)));
+    const int32_t* row = x + r * stride;
+    Vector of_row = zero();
+    each_vector(n, [&](int32_t i, int32_t count) __attribute__((always_inline)) { of_row = Q6_V_vor_VV(of_row, magnitude(load_row(row + i, count))); });
+    lanes[r] = of_row;
   }
   across_rows<Or>(lanes, rows, any);
   for (int32_t r = 0; r < rows; ++r) {
     const int32_t down = most(fixed::width(any.of(r)) - 15, 0);
-    lanes[r] = high[r] = zero();
-    for (int32_t i = 0; i < n; i += kLanes) {
-      const Vector q = Q6_Vw_vabs_Vw(clamp(round_down(load_row(x + r * stride + i, n - i), down), 32767)), square = Q6_Vw_vmpyie_VwVuh(q, q);
-      lanes[r] = Q6_Vw_vadd_VwVw(lanes[r], Q6_V_vand_VV(square, splat(0xffff)));
-      high[r] = Q6_Vw_vadd_VwVw(high[r], Q6_Vuw_vlsr_VuwR(square, 16));
-    }
+    const int32_t* row = x + r * stride;
+    Vector low_sum = zero(), high_sum = zero();
+    each_vector(n, [&](int32_t i, int32_t count) __attribute__((always_inline)) {
+      const Vector q = Q6_Vw_vabs_Vw(clamp(round_down(load_row(row + i, count), down), 32767)), square = Q6_Vw_vmpyie_VwVuh(q, q);
+      low_sum = Q6_Vw_vadd_VwVw(low_sum, Q6_V_vand_VV(square, splat(0xffff)));
+      high_sum = Q6_Vw_vadd_VwVw(high_sum, Q6_Vuw_vlsr_VuwR(square, 16));
+    });
+    lanes[r] = low_sum;
+    high[r] = high_sum;
   }
   across_rows<Add>(lanes, rows, low_sums);
   across_rows<Add>(high, rows, high_sums);

@@ -47,6 +47,14 @@ HVL_HVX Vector first_lanes(Vector x, int32_t n) { return n >= kLanes ? x : Q6_V_
 HVL_HVX Vector load_row(const int32_t* x, int32_t n) { return n >= kLanes ? load_unaligned(x) : first_lanes(load_bytes(x, 4 * n), n); }
 HVL_HVX void store_row(int32_t* x, int32_t n, Vector v) { n >= kLanes ? store_unaligned(x, v) : store_bytes(x, 4 * n, v); }
 
+// f(i, lanes) for the vectors of a row of n: 32 lanes, which is known where f is inlined, and perhaps fewer at the end.
+template <class F>
+HVL_HVX void each_vector(int32_t n, const F& f) {
+  int32_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) f(i, kLanes);
+  if (i < n) f(i, n - i);
+}
+
 // The odd half of every lane is what is multiplied by.
 HVL_HVX Vector mul15(Vector a, Vector h) { return Q6_Vw_vmpyo_VwVh_s1_rnd_sat(a, h); }
 HVL_HVX Vector mul31(Vector a, Vector b) { return Q6_Vw_vmpyoacc_VwVwVh_s1_rnd_sat_shift(Q6_Vw_vmpye_VwVuh(a, b), a, b); }
@@ -71,6 +79,13 @@ HVL_HVX Vector round_down(Vector a, int32_t n) {
   if (n <= 0) return n == 0 ? a : shift_left(a, splat(least(-n, 31)));
   const int32_t s = least(n, 31);
   return Q6_Vw_vadd_VwVw(Q6_Vw_vasr_VwR(a, s), Q6_V_vand_VV(Q6_Vw_vasr_VwR(a, s - 1), splat(1)));
+}
+
+// The same for one known to be 2 to 31.
+template <int kShift>
+HVL_HVX Vector round_down(Vector a) {
+  static_assert(2 <= kShift && kShift <= 31);
+  return Q6_Vw_vasr_VwR(Q6_Vw_vadd_VwVw(Q6_Vw_vasr_VwR(a, kShift - 1), splat(1)), 1);
 }
 
 HVL_HVX Vector magnitude(Vector x) { return Q6_V_vxor_VV(x, Q6_Vw_vasr_VwR(x, 31)); }

@@ -26,10 +26,10 @@ struct Rows {
 void store_scales(Rows& b, uint8_t* block) {
   Vector most_of[kMostRows];
   for (int32_t r = 0; r < b.rows; ++r) {
-    most_of[r] = zero();
-    for (int32_t d = 0; d < b.head_dim; d += kLanes) {
-      most_of[r] = Q6_Vw_vmax_VwVw(most_of[r], magnitude(load_row(b.x + r * b.stride + d, b.head_dim - d)));
-    }
+    const int32_t* x = b.x + r * b.stride;
+    Vector of_row = zero();
+    each_vector(b.head_dim, [&](int32_t d, int32_t n) __attribute__((always_inline)) { of_row = Q6_Vw_vmax_VwVw(of_row, magnitude(load_row(x + d, n))); });
+    most_of[r] = of_row;
   }
   RowNumbers numbers, tops, near;
   across_rows<Max>(most_of, b.rows, numbers);
@@ -54,15 +54,21 @@ void store_scales(Rows& b, uint8_t* block) {
   }
 }
 
+// n integers, in lanes.
+HVL_HVX Vector to_integers(const int32_t* x, int32_t n, int32_t lift, Vector factor) {
+  return clamp(round_down<kQuotientFraction>(mul31(Q6_Vw_vasl_VwR(load_row(x, n), lift), factor)), kLimit);
+}
+
 // The column's integers of row r, a byte each; zeros beyond the last dim.
 HVL_HVX Vector to_bytes(const Rows& b, int32_t r, int32_t column) {
+  const int32_t* from = b.x + r * b.stride + column;
+  const int32_t left = b.head_dim - column, lift = b.lift[r];
+  const Vector factor = splat(b.factor[r]);
   Vector x[4];
-  for (int v = 0; v < 4; ++v) {
-    const int32_t d = column + v * kLanes;
-    x[v] = zero();
-    if (d >= b.head_dim) continue;
-    x[v] = Q6_Vw_vasl_VwR(load_row(b.x + r * b.stride + d, b.head_dim - d), b.lift[r]);
-    x[v] = clamp(round_down(mul31(x[v], splat(b.factor[r])), kQuotientFraction), kLimit);
+  if (left >= kColumn) {
+    for (int v = 0; v < 4; ++v) x[v] = to_integers(from + v * kLanes, kLanes, lift, factor);
+  } else {
+    for (int v = 0; v < 4; ++v) x[v] = v * kLanes < left ? to_integers(from + v * kLanes, left - v * kLanes, lift, factor) : zero();
   }
   return Q6_Vb_vpacke_VhVh(Q6_Vh_vpacke_VwVw(x[3], x[2]), Q6_Vh_vpacke_VwVw(x[1], x[0]));
 }

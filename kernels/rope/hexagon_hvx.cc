@@ -18,11 +18,10 @@ struct Positions {
 
 enum class Norm { kNone, kRight, kLeft };
 
-// 32 of the head's values from i on, of both halves.
+// One head, 32 values of both halves at a time.
 template <Norm kNorm>
 HVL_HVX void rotate_head(int32_t* x, const Positions& at, const fixed::InverseRms& inverse) {
-  for (int32_t i = 0; i < at.half; i += kLanes) {
-    const int32_t n = at.half - i;
+  each_vector(at.half, [&](int32_t i, int32_t n) __attribute__((always_inline)) {
     Vector a = load_row(x + i, n), b = load_row(x + at.half + i, n);
     if constexpr (kNorm != Norm::kNone) {
       a = weighted<kNorm == Norm::kLeft>(unit(a, inverse), load_row(at.weight + i, n));
@@ -31,7 +30,7 @@ HVL_HVX void rotate_head(int32_t* x, const Positions& at, const fixed::InverseRm
     const Vector cos = load_row(at.cos + i, n), sin = load_row(at.sin + i, n);
     store_row(x + i, n, Q6_Vw_vsub_VwVw_sat(mul31(a, cos), mul31(b, sin)));
     store_row(x + at.half + i, n, Q6_Vw_vadd_VwVw_sat(mul31(b, cos), mul31(a, sin)));
-  }
+  });
 }
 
 template <Norm kNorm>
