@@ -1,11 +1,13 @@
-// The two products of attention in HVX: exact dots of 16-bit queries with 8-bit keys, and of 16-bit weights with 8-bit values, as kv_store.h lays
-// these out.
+// The two products of attention in HVX: exact dots of 16-bit queries with 8-bit keys, and of 16-bit weights with 8-bit values, as
+// kv_store.h lays these out.
 //
-// vrmpy multiplies four unsigned bytes of each lane by four bytes that all lanes share. Keys and values are made unsigned by their highest bit,
-// which adds 128 to each; what that adds to dots, 128 times the sum of the other side, is taken off where accumulators start. The other side
-// comes in planes: int8 `hi` and uint8 `lo`. Two vrmpy a packet are 128 multiplications; loads and what prepares a vector hide behind four rows.
+// vrmpy multiplies four unsigned bytes of each lane by four bytes that all lanes share. Keys and values are made unsigned by their highest
+// bit, which adds 128 to each; what that adds to dots, 128 times the sum of the other side, is taken off where accumulators start. The
+// other side comes in planes: int8 `hi` and uint8 `lo`. Two vrmpy a packet are 128 multiplications; loads and what prepares a vector hide
+// behind four rows.
 //
-// Blocks of 16 keys have an odd number of 64 bytes, so that of two neighbours one has its data at a multiple of 128, the other 64 behind one.
+// Blocks of 16 keys have an odd number of 64 bytes, so that of two neighbours one has its data at a multiple of 128, the other 64 behind
+// one.
 #pragma once
 
 #include "kernels/attention/attention.h"
@@ -44,7 +46,8 @@ HVL_HVX BlockPair block_pair(const uint8_t* block, bool two, int32_t block_bytes
   const uint8_t* second = two ? first + block_bytes : block;
   const bool straddles = uintptr_t(first) & kBlockShare;
   const uint8_t* from = straddles ? first : second;
-  return {reinterpret_cast<const Vector*>(from - kBlockShare), reinterpret_cast<const Vector*>(straddles ? second : first), straddles ? kBlockShare : 0};
+  return {reinterpret_cast<const Vector*>(from - kBlockShare), reinterpret_cast<const Vector*>(straddles ? second : first),
+          straddles ? kBlockShare : 0};
 }
 
 // The scales of both; for one that is not there, anything.
@@ -53,10 +56,11 @@ HVL_HVX Vector pair_words(const uint8_t* block, bool two, int32_t block_bytes) {
   return two ? Q6_V_vmux_QVV(Q6_Q_vsetq_R(kBlockShare), first, load_unaligned(block + block_bytes - kBlockShare)) : first;
 }
 
-// dots[r][p]: of kRows queries with the 32 keys of each pair. Four dims of the aligned block are in one half of a vector, four of the other block
-// in the other half of another: one vmux makes a vector of them. Whose half is which alternates, and so do two sums.
+// dots[r][p]: of kRows queries with the 32 keys of each pair. Four dims of the aligned block are in one half of a vector, four of the other
+// block in the other half of another: one vmux makes a vector of them. Whose half is which alternates, and so do two sums.
 template <int kRows, int kPairs>
-HVL_HVX void key_dots(const BlockPair* pairs, const uint8_t* queries, const int32_t* starts, int32_t padded, Vector (&dots)[kRows][kPairs]) {
+HVL_HVX void key_dots(const BlockPair* pairs, const uint8_t* queries, const int32_t* starts, int32_t padded,
+                      Vector (&dots)[kRows][kPairs]) {
   const HVX_VectorPred low = Q6_Q_vsetq_R(kBlockShare);
   Vector hi[2][kRows][kPairs], lo[2][kRows][kPairs], straddling[kPairs];
   const Vector* a[kPairs];
@@ -96,7 +100,8 @@ HVL_HVX void key_dots(const BlockPair* pairs, const uint8_t* queries, const int3
   }
 }
 
-// Where a vector of values lies: in a vector of memory; across two halves; in one or the other; or there are only 16 dims, the others anything.
+// Where a vector of values lies: in a vector of memory; across two halves; in one or the other; or there are only 16 dims, the others
+// anything.
 enum class At { kAligned, kStraddling, kEither, kHalf };
 
 // kVectors neighbouring vectors of four keys' values, made unsigned.
@@ -114,7 +119,8 @@ HVL_HVX void load_values(const uint8_t* at, Vector (&x)[kVectors]) {
   }
 }
 
-// Adds the products of every kStep-th of `blocks` blocks, of which `values` is the first. Eight keys at a time: a loop that the compiler overlaps.
+// Adds the products of every kStep-th of `blocks` blocks, of which `values` is the first. Eight keys at a time: a loop that the compiler
+// overlaps.
 template <At kAt, int kStep, int kRows, int kVectors>
 HVL_HVX void add_products(const uint8_t* values, int32_t blocks, int32_t padded, const uint8_t* weights, Vector (&hi)[kRows][kVectors],
                           Vector (&lo)[kRows][kVectors]) {
@@ -142,8 +148,8 @@ HVL_HVX void add_products(const uint8_t* values, int32_t blocks, int32_t padded,
   }
 }
 
-// dots[r][v]: of kRows rows of weights with 32 kVectors dims of `blocks` blocks of values; kHalf: with 16. values: of the first block and its
-// first dims. Where the dims of four keys are whole vectors, every other block has all of its values aligned, and the others none.
+// dots[r][v]: of kRows rows of weights with 32 kVectors dims of `blocks` blocks of values; kHalf: with 16. values: of the first block and
+// its first dims. Where the dims of four keys are whole vectors, every other block has all of its values aligned, and the others none.
 template <int kRows, int kVectors, bool kHalf>
 HVL_HVX void value_dots(const uint8_t* values, int32_t blocks, int32_t padded, const uint8_t* weights, const int32_t* starts,
                         Vector (&dots)[kRows][kVectors]) {
@@ -162,7 +168,8 @@ HVL_HVX void value_dots(const uint8_t* values, int32_t blocks, int32_t padded, c
   } else {
     const int32_t block_bytes = kKvScaleBytes + kKvKeyBlock * padded, first_aligned = uintptr_t(values) & kBlockShare ? 1 : 0;
     const int32_t first_straddling = 1 - first_aligned;
-    add_products<At::kAligned, 2>(values + first_aligned * block_bytes, blocks - first_aligned, padded, weights + first_aligned * kKvKeyBlock, hi, lo);
+    add_products<At::kAligned, 2>(values + first_aligned * block_bytes, blocks - first_aligned, padded,
+                                  weights + first_aligned * kKvKeyBlock, hi, lo);
     add_products<At::kStraddling, 2>(values + first_straddling * block_bytes, blocks - first_straddling, padded,
                                      weights + first_straddling * kKvKeyBlock, hi, lo);
   }

@@ -1,5 +1,10 @@
-// Attention of the integer arithmetic in HVX. What is of one number a row and chunk is plain C++ for up to 16 rows in turn; the numbers come
-// from vectors through memory, sixteen at once.
+// Attention of the integer arithmetic in HVX. What is of one number a row and chunk is plain C++ for up to 16 rows in turn; the numbers
+// come from vectors through memory, sixteen at once.
+//
+// What bounds it, in packets for a row and 256 keys of 64 dims where 16 rows are at work: 234 for the dots with keys and their scores, 169
+// for those with values (128 each is what two vrmpy a packet allow), some 90 from scores to products, 20 to weights, 80 for numbers of rows
+// and sums across lanes, and once for all chunks 65 for the query's integers and 60 to divide. One row alone takes twice as many for its
+// dots, for vectors are loaded and prepared for it only.
 #include "kernels/attention/hexagon_softmax.h"
 
 namespace hvl {
@@ -35,7 +40,7 @@ struct Block {
   Row row[kRows];
   int32_t query_starts[kRows], weight_starts[kRows];  // of dots: -128 times the sums of the rows' integers
   int32_t next_shift[kRows], dot_shift[kRows];        // what the chunk shifts sums and dots down by
-  Vector few_sums[kRows];        // instead, where a head has less than a vector, for which the scratch is too small
+  Vector few_sums[kRows];                             // instead, where a head has less than a vector, for which the scratch is too small
   alignas(kVectorBytes) uint8_t queries[kRows * kRowBytes];
   Chunk chunk;
 };
@@ -49,7 +54,8 @@ void load_queries(Block& b, const int32_t* q) {
   for (int32_t r = 0; r < b.rows; ++r) {
     const int32_t* from = q + r * args.q_stride;
     Vector any = zero();
-    each_vector(n, [&](int32_t d, int32_t count) __attribute__((always_inline)) { any = Q6_V_vor_VV(any, magnitude(load_row(from + d, count))); });
+    each_vector(
+        n, [&](int32_t d, int32_t count) __attribute__((always_inline)) { any = Q6_V_vor_VV(any, magnitude(load_row(from + d, count))); });
     lanes[r] = any;
   }
   across_rows<Or>(lanes, b.rows, numbers);
@@ -92,10 +98,11 @@ void load_words(Block& b, const uint8_t* k, const uint8_t* v, int32_t blocks, in
   b.chunk.key_exponent = first_lane(across<Max>(largest));
 }
 
-// Scores of kQueries rows from `first` on with the blocks from 2 * begin on, kPairs pairs of them at once while there are so many. Returns the
-// first pair left. kSaturate: where scores may leave int32.
+// Scores of kQueries rows from `first` on with the blocks from 2 * begin on, kPairs pairs of them at once while there are so many. Returns
+// the first pair left. kSaturate: where scores may leave int32.
 template <int kQueries, int kPairs, bool kSaturate>
-__attribute__((noinline)) int32_t scores_of(Block& b, int32_t first, const uint8_t* keys, int32_t begin, int32_t blocks, int32_t block_bytes) {
+__attribute__((noinline)) int32_t scores_of(Block& b, int32_t first, const uint8_t* keys, int32_t begin, int32_t blocks,
+                                            int32_t block_bytes) {
   for (; begin + kPairs <= (blocks + 1) / 2; begin += kPairs) {
     BlockPair pairs[kPairs];
     for (int p = 0; p < kPairs; ++p) {
@@ -140,7 +147,8 @@ void scores_of_chunk(Block& b, const uint8_t* keys, int32_t blocks, int32_t bloc
   saturate ? scores_of_block<true>(b, keys, blocks, block_bytes) : scores_of_block<false>(b, keys, blocks, block_bytes);
 }
 
-// Scores of the chunk from key0 on, of `keys` keys, to planes of weights; rows' tops and totals, what sums and dots must be shifted down by.
+// Scores of the chunk from key0 on, of `keys` keys, to planes of weights; rows' tops and totals, what sums and dots must be shifted down
+// by.
 void softmax(Block& b, int32_t key0, int32_t keys) {
   const int32_t chunk = key0 / kAttentionChunk, grown_by = doublings(chunk), growth = grown_by - (chunk > 0 ? doublings(chunk - 1) : 0);
   Vector lanes[kRows], products[kRows];
@@ -176,7 +184,8 @@ void softmax(Block& b, int32_t key0, int32_t keys) {
       continue;
     }
     row.total = (key0 == 0 ? 0 : fixed::shift_down(row.total, rescale[r] + growth)) + (total.of(r) >> grown_by);
-    const int32_t of_dots = any.of(r) == 0 ? kLeastExponent : down + exponent[r] + 15 - fixed::kExp2Fraction, before = row.sums - rescale[r];
+    const int32_t of_dots = any.of(r) == 0 ? kLeastExponent : down + exponent[r] + 15 - fixed::kExp2Fraction;
+    const int32_t before = row.sums - rescale[r];
     row.sums = most(most(before + growth, of_dots + grown_by), kLeastExponent);
     b.next_shift[r] = row.sums - before;
     b.dot_shift[r] = row.sums - of_dots;
@@ -190,7 +199,8 @@ template <int kWeights, int kVectors, bool kHalf>
 __attribute__((noinline)) void add_values(Block& b, int32_t first, int32_t v0, const uint8_t* block, int32_t blocks) {
   Vector dots[kWeights][kVectors];
   const auto* weights = reinterpret_cast<const uint8_t*>(b.scores) + first * kRowBytes;
-  value_dots<kWeights, kVectors, kHalf>(block + kKvScaleBytes + v0 * kVectorBytes, blocks, b.padded, weights, b.weight_starts + first, dots);
+  value_dots<kWeights, kVectors, kHalf>(block + kKvScaleBytes + v0 * kVectorBytes, blocks, b.padded, weights, b.weight_starts + first,
+                                        dots);
   for (int r = 0; r < kWeights; ++r) {
     Vector* sums = b.sums + (first + r) * b.blocks_of_32 + v0;
     const int32_t before = least(b.next_shift[first + r], 31), down = least(b.dot_shift[first + r], 31);
@@ -262,7 +272,8 @@ void finish(const Block& b, int32_t* out) {
     const Vector factor = splat(inverse > uint32_t{fixed::kMost} ? fixed::kMost : int32_t(inverse));
     const int32_t grown = doublings((row.seen - 1) / kAttentionChunk);
     const int32_t down = 61 - 31 - fixed::kFraction - (kTotalFraction - grown) - spare[r] - row.sums;
-    each_vector(n, [&](int32_t d, int32_t count) __attribute__((always_inline)) { store_row(out + d, count, round_down(mul31(*sums++, factor), down)); });
+    each_vector(n, [&](int32_t d, int32_t count)
+                       __attribute__((always_inline)) { store_row(out + d, count, round_down(mul31(*sums++, factor), down)); });
   }
 }
 

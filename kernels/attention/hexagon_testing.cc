@@ -8,13 +8,14 @@
 namespace hvl {
 namespace {
 
-// Scalars: head_dim, kv_heads, capacity, heads, rows, position, key_begin, key_end, causal, first, last, the bits of scale, q_stride, out_stride,
-// ints before q's first, ints before out's first, bytes before both caches (0 or 64), first unit, end of the units.
-// Inputs: q, K, V, what out and state hold before. Outputs: out, state, scratch.
+// Scalars: head_dim, kv_heads, capacity, heads, rows, position, key_begin, key_end, causal, first, last, the bits of scale, q_stride,
+// out_stride, ints before q's first, ints before out's first, bytes before both caches (0 or 64), first unit, end of the units. Inputs: q,
+// K, V, what out and state hold before. Outputs: out, state, scratch.
 void attention(KernelCall& call, void (*kernel)(const AttentionArgs&, int32_t, int32_t) noexcept) {
   if (!call.has(19, 5, 3)) return;
   const int32_t* s = call.scalars;
-  const int32_t head_dim = s[0], kv_heads = s[1], capacity = s[2], heads = s[3], rows = s[4], q_before = s[14], out_before = s[15], before = s[16];
+  const int32_t head_dim = s[0], kv_heads = s[1], capacity = s[2], heads = s[3], rows = s[4], q_before = s[14], out_before = s[15],
+                before = s[16];
   constexpr int32_t kMost = 1 << 14;
   for (int32_t i = 0; i < 5; ++i) {
     if (!call.check(0 < s[i] && s[i] <= kMost, "head_dim, kv_heads, capacity, heads and rows: 1 to 16384")) return;

@@ -1,5 +1,5 @@
-// The inverse root mean square of fixed_rms.h for up to 16 rows at once. Sums and first approximations come from vectors; what is exact in 64
-// bits is plain C++, which starts from these where fixed_rms.h divides or takes a root bit by bit.
+// The inverse root mean square of fixed_rms.h for up to 16 rows at once. Sums and first approximations come from vectors; what is exact in
+// 64 bits is plain C++, which starts from these where fixed_rms.h divides or takes a root bit by bit.
 #pragma once
 
 #include "kernels/common/fixed_rms.h"
@@ -35,7 +35,8 @@ HVL_HVX void inverse_rms(const int32_t* x, int64_t stride, int32_t rows, int32_t
   for (int32_t r = 0; r < rows; ++r) {
     const int32_t* row = x + r * stride;
     Vector of_row = zero();
-    each_vector(n, [&](int32_t i, int32_t count) __attribute__((always_inline)) { of_row = Q6_V_vor_VV(of_row, magnitude(load_row(row + i, count))); });
+    each_vector(n, [&](int32_t i, int32_t count)
+                       __attribute__((always_inline)) { of_row = Q6_V_vor_VV(of_row, magnitude(load_row(row + i, count))); });
     lanes[r] = of_row;
   }
   across_rows<Or>(lanes, rows, any);
@@ -96,7 +97,8 @@ HVL_HVX Vector weighted(Vector unit, Vector words) {
   if constexpr (!kLeft) {
     return Q6_Vw_vadd_VwVw(Q6_Vw_vasr_VwVw(product, n), Q6_V_vand_VV(Q6_Vw_vasr_VwVw(product, Q6_Vw_vsub_VwVw(n, splat(1))), splat(1)));
   } else {
-    const Vector right = Q6_Vw_vmax_VwVw(n, splat(1)), left = Q6_Vw_vmin_VwVw(Q6_Vw_vmax_VwVw(Q6_Vw_vsub_VwVw(zero(), n), zero()), splat(31));
+    const Vector right = Q6_Vw_vmax_VwVw(n, splat(1)),
+                 left = Q6_Vw_vmin_VwVw(Q6_Vw_vmax_VwVw(Q6_Vw_vsub_VwVw(zero(), n), zero()), splat(31));
     const Vector rounded = Q6_V_vand_VV(Q6_Vw_vasr_VwVw(product, Q6_Vw_vsub_VwVw(right, splat(1))), splat(1));
     const Vector down = Q6_Vw_vadd_VwVw(Q6_Vw_vasr_VwVw(product, right), rounded);
     return Q6_V_vmux_QVV(Q6_Q_vcmp_gt_VwVw(n, zero()), down, shift_left(product, left));

@@ -1,7 +1,8 @@
-// Keys and values to 8 bits in HVX: the scales of up to 16 rows at once, then 128 dims of them to bytes, which are turned into the layout of
-// kv_store.h by zipping vectors.
+// Keys and values to 8 bits in HVX: the scales of up to 16 rows at once, then 128 dims of them to bytes, which are turned into the layout
+// of kv_store.h by zipping vectors.
 //
-// What bounds it: from 32 values to bytes 9 vector instructions; K of a block of 128 dims another 32 to zip, V 24.
+// What bounds it: 139 packets for a row and side of 128 dims where rows fill blocks, a third of it exact scales; a row alone takes 1013,
+// most of them to zip vectors that are zeros and to keep what other keys have in them.
 #include "kernels/common/hexagon_words.h"
 #include "kernels/kv_store/kv_store.h"
 
@@ -28,7 +29,8 @@ void store_scales(Rows& b, uint8_t* block) {
   for (int32_t r = 0; r < b.rows; ++r) {
     const int32_t* x = b.x + r * b.stride;
     Vector of_row = zero();
-    each_vector(b.head_dim, [&](int32_t d, int32_t n) __attribute__((always_inline)) { of_row = Q6_Vw_vmax_VwVw(of_row, magnitude(load_row(x + d, n))); });
+    each_vector(b.head_dim, [&](int32_t d, int32_t n)
+                                __attribute__((always_inline)) { of_row = Q6_Vw_vmax_VwVw(of_row, magnitude(load_row(x + d, n))); });
     most_of[r] = of_row;
   }
   RowNumbers numbers, tops, near;
@@ -90,21 +92,25 @@ void store_keys(Vector (&rows)[kMostRows], int32_t bytes, int32_t first, uint8_t
   }
   const Vector below = Q6_V_vand_QR(Q6_Q_vsetq_R(4 * first), -1);  // of both halves, fours of as many keys
   const HVX_VectorPred keep = Q6_Q_vand_VR(Q6_V_vor_VV(below, Q6_V_vror_VR(below, 64)), -1);
-  for (int32_t i = 0; 8 * i < bytes; ++i) first == 0 ? store_unaligned(out + i * kVectorBytes, rows[i]) : merge(out + i * kVectorBytes, rows[i], keep);
+  for (int32_t i = 0; 8 * i < bytes; ++i)
+    first == 0 ? store_unaligned(out + i * kVectorBytes, rows[i]) : merge(out + i * kVectorBytes, rows[i], keep);
 }
 
 // The same to [four keys][dim][key]; out: of the first four keys and of the column's first dim, rows of `four_keys` bytes.
 void store_values(const Vector (&rows)[kMostRows], int32_t bytes, int32_t first, uint8_t* out, int32_t four_keys) {
   for (int32_t q = first / 4; q < 4; ++q) {
-    const HVX_VectorPair even = Q6_W_vshuff_VVR(rows[4 * q + 1], rows[4 * q], -1), odd = Q6_W_vshuff_VVR(rows[4 * q + 3], rows[4 * q + 2], -1);
-    const HVX_VectorPair low = Q6_W_vshuff_VVR(Q6_V_lo_W(odd), Q6_V_lo_W(even), -2), high = Q6_W_vshuff_VVR(Q6_V_hi_W(odd), Q6_V_hi_W(even), -2);
+    const HVX_VectorPair even = Q6_W_vshuff_VVR(rows[4 * q + 1], rows[4 * q], -1),
+                         odd = Q6_W_vshuff_VVR(rows[4 * q + 3], rows[4 * q + 2], -1);
+    const HVX_VectorPair low = Q6_W_vshuff_VVR(Q6_V_lo_W(odd), Q6_V_lo_W(even), -2),
+                         high = Q6_W_vshuff_VVR(Q6_V_hi_W(odd), Q6_V_hi_W(even), -2);
     const Vector dims[4] = {Q6_V_lo_W(low), Q6_V_hi_W(low), Q6_V_lo_W(high), Q6_V_hi_W(high)};
     const int32_t kept = most(first - 4 * q, 0);  // keys of these four: under 4
     const HVX_VectorPred keep = Q6_Q_vand_VR(splat((1 << 8 * kept) - 1), -1);
     for (int32_t d = 0; d < bytes; d += kLanes) {
       uint8_t* at = out + q * four_keys + 4 * d;
       const int32_t n = least(bytes - d, kLanes);  // 16 or 32 dims
-      const Vector v = kept == 0 ? dims[d / kLanes] : Q6_V_vmux_QVV(keep, load_row(reinterpret_cast<const int32_t*>(at), n), dims[d / kLanes]);
+      const Vector v =
+          kept == 0 ? dims[d / kLanes] : Q6_V_vmux_QVV(keep, load_row(reinterpret_cast<const int32_t*>(at), n), dims[d / kLanes]);
       store_row(reinterpret_cast<int32_t*>(at), n, v);
     }
   }

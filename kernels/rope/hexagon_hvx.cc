@@ -1,6 +1,7 @@
 // Per-head RMSNorm and rotation in HVX, sixteen heads of a row at once where these are normed.
 //
-// What bounds it: of 64 values 20 vector instructions to rotate and 26 to norm, and per head some 100 packets of plain C++ for the exact inverse.
+// What bounds it: 40 packets to rotate a head of 128, and 197 to norm it: three passes over it, and 64-bit numbers in plain C++ for the
+// exact inverse.
 #include "kernels/common/hexagon_rms.h"
 #include "kernels/rope/rope.h"
 
@@ -49,12 +50,13 @@ void rotate_row(int32_t* x, const Positions& at, int32_t heads, float eps) {
 void rope_hvx(const RopeArgs& args, int32_t begin, int32_t end) noexcept {
   const auto* weight = reinterpret_cast<const int32_t*>(args.weight);
   const int32_t half = args.head_dim / 2;
-  const auto rotate = !weight                         ? rotate_row<Norm::kNone>
+  const auto rotate = !weight                           ? rotate_row<Norm::kNone>
                       : any_left(weight, args.head_dim) ? rotate_row<Norm::kLeft>
                                                         : rotate_row<Norm::kRight>;
   for (int32_t row = begin; row < end; ++row) {
     const int64_t position = int64_t{args.position + row} * half;
-    const Positions at = {reinterpret_cast<const int32_t*>(args.cos) + position, reinterpret_cast<const int32_t*>(args.sin) + position, weight, half};
+    const Positions at = {reinterpret_cast<const int32_t*>(args.cos) + position, reinterpret_cast<const int32_t*>(args.sin) + position,
+                          weight, half};
     rotate(reinterpret_cast<int32_t*>(args.x) + row * args.x_stride, at, args.heads, args.eps);
   }
 }

@@ -19,17 +19,44 @@ def check(server: TestServer, call: KvStore) -> None:
 
 
 @given(
-    head_dim=st.sampled_from([1, 2, 8, 16, 24, 32, 40, 64, 72, 80, 96, 128, 136, 176, 256, 512]), kv_heads=st.integers(1, 3), rows=st.integers(1, 40),
-    position=st.integers(0, 40), size=st.integers(1, 31), gap=st.integers(0, 3), before=st.integers(0, 31), cache_before=st.sampled_from([0, 64]),
-    heads=st.booleans(), seed=st.integers(0, 2**32 - 1),
-)  # fmt: skip
+    head_dim=st.sampled_from([1, 2, 8, 16, 24, 32, 40, 64, 72, 80, 96, 128, 136, 176, 256, 512]),
+    kv_heads=st.integers(1, 3),
+    rows=st.integers(1, 40),
+    position=st.integers(0, 40),
+    size=st.integers(1, 31),
+    gap=st.integers(0, 3),
+    before=st.integers(0, 31),
+    cache_before=st.sampled_from([0, 64]),
+    heads=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
 @example(head_dim=128, kv_heads=2, rows=1, position=21, size=17, gap=0, before=0, cache_before=0, heads=False, seed=0)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_equals_the_reference(server: TestServer, head_dim: int, kv_heads: int, rows: int, position: int, size: int, gap: int, before: int,
-                              cache_before: int, heads: bool, seed: int) -> None:  # fmt: skip
+def test_equals_the_reference(
+    server: TestServer,
+    head_dim: int,
+    kv_heads: int,
+    rows: int,
+    position: int,
+    size: int,
+    gap: int,
+    before: int,
+    cache_before: int,
+    heads: bool,
+    seed: int,
+) -> None:
     """What was in the caches, the memory between heads and before row 0 among it, stays."""
-    call = random_kv_store(np.random.default_rng(seed), head_dim=head_dim, kv_heads=kv_heads, rows=rows, position=position, size=size, gap=gap,
-                           before=before, cache_before=cache_before)  # fmt: skip
+    call = random_kv_store(
+        np.random.default_rng(seed),
+        head_dim=head_dim,
+        kv_heads=kv_heads,
+        rows=rows,
+        position=position,
+        size=size,
+        gap=gap,
+        before=before,
+        cache_before=cache_before,
+    )
     call.heads = (kv_heads - 1, kv_heads) if heads else None
     check(server, call)
 
@@ -51,7 +78,9 @@ def test_every_largest_value(server: TestServer, base: int) -> None:
     check(server, call)
 
 
-@pytest.mark.parametrize(("index", "value", "message"), [(0, 0, "head_dim"), (2, 8, "shape"), (4, 16, "shape"), (9, 2, "shape"), (3, 2, "another size")])
+@pytest.mark.parametrize(
+    ("index", "value", "message"), [(0, 0, "head_dim"), (2, 8, "shape"), (4, 16, "shape"), (9, 2, "shape"), (3, 2, "another size")]
+)
 def test_arguments_that_do_not_fit_are_refused(server: TestServer, index: int, value: int, message: str) -> None:
     call = random_kv_store(np.random.default_rng(0), head_dim=16, kv_heads=1, rows=1, position=0)
     scalars = [16, 1, 16, 1, 0, 16, 0, 0, 0, 1]

@@ -18,18 +18,51 @@ def check(server: TestServer, call: Rope) -> None:
 
 
 @given(
-    head_dim=st.sampled_from([2, 4, 30, 32, 64, 66, 72, 96, 128, 130, 254, 256]), heads=st.integers(1, 20), rows=st.integers(1, 4),
-    position=st.integers(0, 5), size=st.integers(0, 31), normed=st.booleans(), eps=st.sampled_from([0.0, 1e-30, 1e-6, 1e-2, 1e6, 3e38]),
-    least=st.integers(-40, 5), more=st.integers(0, 30), gap=st.integers(0, 3), before=st.tuples(st.integers(0, 31), st.integers(0, 31)),
+    head_dim=st.sampled_from([2, 4, 30, 32, 64, 66, 72, 96, 128, 130, 254, 256]),
+    heads=st.integers(1, 20),
+    rows=st.integers(1, 4),
+    position=st.integers(0, 5),
+    size=st.integers(0, 31),
+    normed=st.booleans(),
+    eps=st.sampled_from([0.0, 1e-30, 1e-6, 1e-2, 1e6, 3e38]),
+    least=st.integers(-40, 5),
+    more=st.integers(0, 30),
+    gap=st.integers(0, 3),
+    before=st.tuples(st.integers(0, 31), st.integers(0, 31)),
     seed=st.integers(0, 2**32 - 1),
-)  # fmt: skip
+)
 @example(head_dim=128, heads=16, rows=3, position=1, size=17, normed=True, eps=1e-6, least=-16, more=2, gap=0, before=(0, 0), seed=0)
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_equals_the_reference(server: TestServer, head_dim: int, heads: int, rows: int, position: int, size: int, normed: bool, eps: float,
-                              least: int, more: int, gap: int, before: tuple[int, int], seed: int) -> None:  # fmt: skip
+def test_equals_the_reference(
+    server: TestServer,
+    head_dim: int,
+    heads: int,
+    rows: int,
+    position: int,
+    size: int,
+    normed: bool,
+    eps: float,
+    least: int,
+    more: int,
+    gap: int,
+    before: tuple[int, int],
+    seed: int,
+) -> None:
     """What is between rows stays."""
-    call = random_rope(np.random.default_rng(seed), head_dim=head_dim, heads=heads, rows=rows, position=position, size=size, normed=normed, eps=eps,
-                       exponents=(least, least + more), gap=gap, before=before[0], tables_before=before[1])  # fmt: skip
+    call = random_rope(
+        np.random.default_rng(seed),
+        head_dim=head_dim,
+        heads=heads,
+        rows=rows,
+        position=position,
+        size=size,
+        normed=normed,
+        eps=eps,
+        exponents=(least, least + more),
+        gap=gap,
+        before=before[0],
+        tables_before=before[1],
+    )
     call.cut = (rows // 2, rows) if seed % 2 else None
     check(server, call)
 
@@ -55,7 +88,9 @@ def test_roots_of_many_sizes(server: TestServer, head_dim: int, eps: float) -> N
     check(server, call)
 
 
-@pytest.mark.parametrize(("index", "value", "message"), [(0, 0, "head_dim"), (0, 5, "shape"), (0, 258, "shape"), (9, 2, "shape"), (2, 2, "another size")])
+@pytest.mark.parametrize(
+    ("index", "value", "message"), [(0, 0, "head_dim"), (0, 5, "shape"), (0, 258, "shape"), (9, 2, "shape"), (2, 2, "another size")]
+)
 def test_arguments_that_do_not_fit_are_refused(server: TestServer, index: int, value: int, message: str) -> None:
     call = random_rope(np.random.default_rng(0), head_dim=16, heads=1, rows=1)
     scalars = [16, 1, 1, 0, 16, 0, 0, 0, 0, 1]

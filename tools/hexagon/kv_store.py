@@ -33,8 +33,18 @@ class KvStore:
         return server.call(kernel, scalars, [self.k, self.v, cache, cache], [Output(cache.shape, np.uint8)] * 2)
 
 
-def random_kv_store(rng: np.random.Generator, *, head_dim: int, kv_heads: int, rows: int, position: int, size: int = 17, gap: int = 0,
-                    before: int = 0, cache_before: int = 0) -> KvStore:  # fmt: skip
+def random_kv_store(
+    rng: np.random.Generator,
+    *,
+    head_dim: int,
+    kv_heads: int,
+    rows: int,
+    position: int,
+    size: int = 17,
+    gap: int = 0,
+    before: int = 0,
+    cache_before: int = 0,
+) -> KvStore:
     """Rows of about `size` bits and fewer; some are zeros, some -1, whose magnitude is 0 too."""
     stride = kv_heads * head_dim + gap
     sides = []
