@@ -26,7 +26,13 @@ namespace hvl {
   X(pixel_shuffle_reference) \
   X(pixel_shuffle_hvx)       \
   X(patchify_reference)      \
-  X(patchify_hvx)
+  X(patchify_hvx)            \
+  X(attention_fixed)         \
+  X(attention_hvx)           \
+  X(kv_store_fixed)          \
+  X(kv_store_hvx)            \
+  X(rope_fixed)              \
+  X(rope_hvx)
 
 // 128-byte aligned; the memory beyond its end, up to a multiple of 128, is watched for writes, and what follows that may not be touched.
 struct Buffer {

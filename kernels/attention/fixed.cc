@@ -49,8 +49,8 @@ void query_integers(const int32_t* q, int32_t n, int32_t padded, const ScoreScal
   *exponent = scale.exponent + 47 - lift - fixed::kFraction;
 }
 
-// n keys, from the block that holds the first on, as rows of int16.
-void unpack_keys(const uint8_t* block, int32_t n, int32_t head_dim, int16_t* out, int32_t* words) {
+// n keys, from the block that holds the first on, as rows.
+void unpack_keys(const uint8_t* block, int32_t n, int32_t head_dim, int8_t* out, int32_t* words) {
   const int32_t padded = kv_padded(head_dim);
   for (int32_t k = 0; k < n; k += kKvKeyBlock, block += kv_block_bytes(head_dim, 8)) {
     __builtin_memcpy(words + k, block, kKvScaleBytes);
@@ -63,8 +63,8 @@ void unpack_keys(const uint8_t* block, int32_t n, int32_t head_dim, int16_t* out
   }
 }
 
-// n values as rows, one a dimension, of kAttentionChunk int16.
-void unpack_values(const uint8_t* block, int32_t n, int32_t head_dim, int16_t* out, int32_t* words) {
+// n values as rows, one a dimension, of kAttentionChunk.
+void unpack_values(const uint8_t* block, int32_t n, int32_t head_dim, int8_t* out, int32_t* words) {
   const int32_t padded = kv_padded(head_dim);
   for (int32_t k = 0; k < n; k += kKvKeyBlock, block += kv_block_bytes(head_dim, 8)) {
     __builtin_memcpy(words + k, block, kKvScaleBytes);
@@ -77,13 +77,13 @@ void unpack_values(const uint8_t* block, int32_t n, int32_t head_dim, int16_t* o
   }
 }
 
-int32_t dot(const int16_t* a, const int16_t* b, int32_t n) {
+int32_t dot(const int16_t* a, const int8_t* b, int32_t n) {
   int32_t sum = 0;
   for (int32_t i = 0; i < n; ++i) sum += a[i] * b[i];
   return sum;
 }
 
-void scores_of(const int16_t* q, const Row& row, const int16_t* keys, const int32_t* words, int32_t n, int32_t padded, int32_t* scores) {
+void scores_of(const int16_t* q, const Row& row, const int8_t* keys, const int32_t* words, int32_t n, int32_t padded, int32_t* scores) {
   for (int32_t k = 0; k < n; ++k) {
     const int32_t product = fixed::mul15(dot(q, keys + k * padded, padded), scaled_mantissa(words[k]));
     scores[k] = fixed::shift_down(product, -(15 + fixed::kFraction + row.exponent + scaled_exponent(words[k])));
@@ -137,7 +137,7 @@ void attend(const AttentionArgs& args, int32_t head, int32_t row0) {
   const auto* q = reinterpret_cast<const int32_t*>(args.q) + row0 * args.q_stride + int64_t{head} * head_dim;
   auto* out = reinterpret_cast<int32_t*>(args.out) + row0 * args.out_stride + int64_t{head} * head_dim;
   auto* state = reinterpret_cast<int32_t*>(args.state) + row0 * args.state_stride + int64_t{head} * 2;
-  auto* unpacked = reinterpret_cast<int16_t*>(args.scratch);  // keys or values of a chunk
+  auto* unpacked = reinterpret_cast<int8_t*>(args.scratch);  // keys or values of a chunk
   alignas(64) int16_t integers[kAttentionQueryBlock][kAttentionMaxHeadDim], weights[kAttentionChunk];
   int32_t scores[kAttentionQueryBlock][kAttentionChunk], words[kAttentionChunk];
   Row row[kAttentionQueryBlock];

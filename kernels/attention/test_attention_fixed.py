@@ -110,7 +110,7 @@ def make(seed: int, rows: int, keys: int, kv_heads: int, heads: int, head_dim: i
 @given(data=st.data())
 def test_equals_the_oracle(data: st.DataObject) -> None:
     rows, kv_heads, group = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3))
-    head_dim, causal = data.draw(st.sampled_from([8, 32, 72, 128])), data.draw(st.booleans())
+    head_dim, causal = data.draw(st.sampled_from([8, 32, 48, 72, 128])), data.draw(st.booleans())
     keys = rows + data.draw(st.sampled_from([0, 1, 15, 240, 300, 800]))
     size = data.draw(st.sampled_from([0.0, 1e-3, 0.3, 4.0, 300.0, 60000.0]))
     q, k, v = make(data.draw(st.integers(0, 2**31)), rows, keys, kv_heads, kv_heads * group, head_dim, size)

@@ -15,8 +15,11 @@ import sys
 import numpy as np
 
 from tools.hexagon import elementwise
+from tools.hexagon.attention import count_attention
 from tools.hexagon.client import ROOT, TestServer
+from tools.hexagon.kv_store import count_kv_store
 from tools.hexagon.operands import random_linear_dots
+from tools.hexagon.rope import count_rope
 from tools.instruction_counts import grown
 
 RECORD = ROOT / "tests" / "hexagon" / "packets.json"
@@ -41,6 +44,9 @@ def count(server: TestServer) -> dict[str, int]:
     for tokens in (1, 32):
         linear_dots(tokens, 8, 512)
     found |= elementwise.count_packets(server)
+    found |= count_attention(server)
+    found |= count_kv_store(server)
+    found |= count_rope(server)
     return found
 
 
