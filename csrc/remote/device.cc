@@ -32,7 +32,7 @@ RemoteDevice::Answer RemoteDevice::ask(Writer&& message, const std::function<voi
   Reader reader(bytes.data(), bytes.size());
   Answer answer;
   fields(reader, answer.reply);
-  if (!reader.good()) fail(ErrorKind::kRuntime, "the emulated device gave a reply that is damaged, or of another version: build it again");
+  if (!reader.good()) process_.end("gave a reply that is damaged, or of another version: build it again");
   answer.status = Status(reader.kind());
   const size_t left = reader.left();
   const uint8_t* rest = reader.take(left);
@@ -54,13 +54,16 @@ uint32_t RemoteDevice::load(const Executable& executable) {
   load.plan = executable.plan;
   for (const ResolvedWeight& weight : executable.weights) {
     const void* data = weight.linear.data ? weight.linear.data : weight.data;
-    const auto [found, fresh] = weights_.try_emplace(data, uint32_t(weights_.size()));
+    auto found = weights_.find(data);
+    if (found == weights_.end()) {
+      const auto id = uint32_t(weights_.size());
+      Writer message = request(Request::kPut);
+      message(id);
+      message.append(data, weight.bytes);
+      ask_well(std::move(message), "a weight");
+      found = weights_.emplace(data, id).first;
+    }
     load.weights.push_back(found->second);
-    if (!fresh) continue;
-    Writer message = request(Request::kPut);
-    message(found->second);
-    message.append(data, weight.bytes);
-    ask_well(std::move(message), "a weight");
   }
   Writer message = request(Request::kLoad);
   fields(message, std::as_const(load));
@@ -121,7 +124,7 @@ bool RemoteDevice::run(const Executable& executable, const RunArgs& args, const 
   size_t left = answer.outputs.size();
   for (const BoundPart& part : parts) {
     if (!part.written) continue;
-    if (size_t(part.bytes) > left) fail(ErrorKind::kRuntime, "the emulated device gave too few bytes for program ", program.name);
+    if (size_t(part.bytes) > left) process_.end("gave too few bytes for program " + program.name);
     std::memcpy(static_cast<uint8_t*>(args.bound[part.id]) + part.offset, from, size_t(part.bytes));
     from += part.bytes;
     left -= size_t(part.bytes);

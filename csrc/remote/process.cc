@@ -22,7 +22,7 @@ extern char** environ;
 namespace hvl {
 namespace {
 
-constexpr int kTickMs = 20;
+constexpr int kTickMs = 20, kEndTicks = 10;
 constexpr size_t kMostWords = 2000;
 
 }  // namespace
@@ -72,12 +72,12 @@ std::string Process::last_words() const {
 void Process::end(const std::string& why) {
   int status = 0;
   std::string how;
-  for (int i = 0; i < 50 && child_ > 0; ++i) {  // its end may be a moment away
+  for (int i = 0; i < kEndTicks && child_ > 0; ++i) {  // its end may be a moment away
     const pid_t waited = waitpid(child_, &status, WNOHANG);
     if (waited == child_) {
       child_ = -1;
       how = WIFSIGNALED(status) ? joined(" (signal ", WTERMSIG(status), ")") : joined(" (exit code ", WEXITSTATUS(status), ")");
-    } else if (socket_ >= 0) {
+    } else {
       poll(nullptr, 0, kTickMs);
     }
   }

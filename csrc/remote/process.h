@@ -23,9 +23,10 @@ class Process {
   // `timeout_s` seconds in which this process itself ran: then it is ended, and every later call is the same error.
   std::vector<uint8_t> exchange(const std::vector<uint8_t>& message, double timeout_s, const std::function<void()>& tick);
   void send(const std::vector<uint8_t>& message);
+  // Ends it; this and every later call is Error kRuntime: "the emulated device `why`".
+  [[noreturn]] void end(const std::string& why);
 
  private:
-  [[noreturn]] void end(const std::string& why);
   void stop();
   std::string last_words() const;
   bool flush();  // whether everything is sent
