@@ -9,7 +9,7 @@
 namespace hvl {
 namespace {
 
-Writer request(Request kind) { return Writer(uint32_t(kind)); }
+WireWriter request(Request kind) { return WireWriter(uint32_t(kind)); }
 
 ErrorKind kind_of(Status status) { return status == Status::kMemory ? ErrorKind::kMemory : ErrorKind::kRuntime; }
 
@@ -21,15 +21,15 @@ const Op* patchify_of(const Program& program) {
 }  // namespace
 
 RemoteDevice::RemoteDevice(const RemoteOptions& options, int32_t threads, int64_t budget) : options_(options), process_(options.command) {
-  Writer message = request(Request::kOpen);
+  WireWriter message = request(Request::kOpen);
   const OpenRequest open{std::min(threads, kMostRemoteThreads), budget};
   fields(message, open);
   ask_well(std::move(message), "open");
 }
 
-RemoteDevice::Answer RemoteDevice::ask(Writer&& message, const std::function<void()>& tick) {
+RemoteDevice::Answer RemoteDevice::ask(WireWriter&& message, const std::function<void()>& tick) {
   const std::vector<uint8_t> bytes = process_.exchange(message.finish(), options_.timeout_s, tick);
-  Reader reader(bytes.data(), bytes.size());
+  WireReader reader(bytes.data(), bytes.size());
   Answer answer;
   fields(reader, answer.reply);
   if (!reader.good()) process_.end("gave a reply that is damaged, or of another version: build it again");
@@ -40,7 +40,7 @@ RemoteDevice::Answer RemoteDevice::ask(Writer&& message, const std::function<voi
   return answer;
 }
 
-RemoteDevice::Answer RemoteDevice::ask_well(Writer&& message, const char* what) {
+RemoteDevice::Answer RemoteDevice::ask_well(WireWriter&& message, const char* what) {
   Answer answer = ask(std::move(message));
   if (answer.status != Status::kOk) fail(kind_of(answer.status), "the emulated device refused ", what, ": ", answer.reply.text);
   return answer;
@@ -57,7 +57,7 @@ uint32_t RemoteDevice::load(const Executable& executable) {
     auto found = weights_.find(data);
     if (found == weights_.end()) {
       const auto id = uint32_t(weights_.size());
-      Writer message = request(Request::kPut);
+      WireWriter message = request(Request::kPut);
       message(id);
       message.append(data, weight.bytes);
       ask_well(std::move(message), "a weight");
@@ -65,7 +65,7 @@ uint32_t RemoteDevice::load(const Executable& executable) {
     }
     load.weights.push_back(found->second);
   }
-  Writer message = request(Request::kLoad);
+  WireWriter message = request(Request::kLoad);
   fields(message, std::as_const(load));
   ask_well(std::move(message), "a program");
   loaded_[&executable] = load.id;
@@ -78,7 +78,7 @@ void RemoteDevice::make_caches(const Executable& executable) {
   CachesRequest caches;
   caches.shape = program.states[0];
   for (const ProgramSection& section : program.sections) caches.layers = std::max(caches.layers, section.repeat);
-  Writer message = request(Request::kCaches);
+  WireWriter message = request(Request::kCaches);
   fields(message, std::as_const(caches));
   ask_well(std::move(message), "KV caches");
   caches_ = true;
@@ -98,7 +98,7 @@ bool RemoteDevice::run(const Executable& executable, const RunArgs& args, const 
   run.image_width = image.columns;
   if (const std::string fault = run_fault(program, run); !fault.empty()) fail(ErrorKind::kRuntime, "program ", program.name, ": ", fault);
 
-  Writer message = request(Request::kRun);
+  WireWriter message = request(Request::kRun);
   fields(message, std::as_const(run));
   const std::vector<BoundPart> parts = bound_parts(program, run);
   for (const BoundPart& part : parts) {

@@ -39,8 +39,8 @@ class RemoteDevice {
     Reply reply;
     std::vector<uint8_t> outputs;
   };
-  Answer ask(Writer&& message, const std::function<void()>& tick = nullptr);
-  Answer ask_well(Writer&& message, const char* what);  // any status but kOk is an error
+  Answer ask(WireWriter&& message, const std::function<void()>& tick = nullptr);
+  Answer ask_well(WireWriter&& message, const char* what);  // any status but kOk is an error
   uint32_t load(const Executable& executable);
   void make_caches(const Executable& executable);
 

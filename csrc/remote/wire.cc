@@ -15,7 +15,7 @@ int32_t rows_of(const Buffer& b, const RunScalars& run) { return b.dynamic_rows 
 
 }  // namespace
 
-std::vector<uint8_t> Writer::finish() {
+std::vector<uint8_t> WireWriter::finish() {
   const uint64_t hash = hash64(bytes_.data() + 4, bytes_.size() - 4);
   (*this)(hash);
   const auto length = uint32_t(bytes_.size() - 4);
@@ -23,7 +23,7 @@ std::vector<uint8_t> Writer::finish() {
   return std::move(bytes_);
 }
 
-Reader::Reader(const uint8_t* message, size_t bytes) : at_(message), end_(message + bytes) {
+WireReader::WireReader(const uint8_t* message, size_t bytes) : at_(message), end_(message + bytes) {
   if (bytes < 2 * 4 + kHashBytes) {
     good_ = false;
     return;

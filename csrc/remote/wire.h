@@ -1,7 +1,7 @@
 // Messages between the engine and the program on the DSP (hexagon/dsp): Programs, Plans and weights once, then scalars and bound buffers of
 // every run. Little endian; every message is
 //   magic, kind or status (uint32 each); the fields of that kind; hash64 of all that (uint64)
-// behind its length (uint32). Each field is described once, by what both Writer and Reader are passed through (`fields`). A Reader never
+// behind its length (uint32). Each field is described once, by what both WireWriter and WireReader are passed through (`fields`). A WireReader never
 // reads beyond the message and allocates no more than a few times its bytes; what it then holds is checked by program_fault and plan_fault.
 #pragma once
 
@@ -71,9 +71,9 @@ struct Reply {
   int64_t bytes_in = 0, bytes_out = 0;                           // by transfers
 };
 
-class Writer {
+class WireWriter {
  public:
-  explicit Writer(uint32_t kind) {
+  explicit WireWriter(uint32_t kind) {
     (*this)(kWireMagic);
     (*this)(kind);
   }
@@ -96,8 +96,10 @@ class Writer {
     for (const T& value : values) each(value);
   }
   void append(const void* data, size_t bytes) {
-    const auto* from = static_cast<const uint8_t*>(data);
-    bytes_.insert(bytes_.end(), from, from + bytes);
+    if (bytes == 0) return;
+    const size_t at = bytes_.size();
+    bytes_.resize(at + bytes);
+    std::memcpy(bytes_.data() + at, data, bytes);
   }
   std::vector<uint8_t> finish();  // with its length and hash
 
@@ -105,10 +107,10 @@ class Writer {
   std::vector<uint8_t> bytes_ = std::vector<uint8_t>(4);
 };
 
-class Reader {
+class WireReader {
  public:
   // A message without its length. Where magic or hash are wrong nothing is read.
-  Reader(const uint8_t* message, size_t bytes);
+  WireReader(const uint8_t* message, size_t bytes);
 
   bool good() const { return good_; }
   uint32_t kind() const { return kind_; }
@@ -156,7 +158,7 @@ class Reader {
   bool good_ = true;
 };
 
-// fields(io, message): io is a Writer and the message const, or a Reader.
+// fields(io, message): io is a WireWriter and the message const, or a WireReader.
 template <typename Io, typename T>
 void fields(Io& io, T& t) {
   using M = std::remove_const_t<T>;

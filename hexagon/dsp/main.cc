@@ -34,7 +34,7 @@ void write_all(const std::vector<uint8_t>& message) {
 }
 
 void reply(Status status, const std::string& text) {
-  Writer writer{uint32_t(status)};
+  WireWriter writer{uint32_t(status)};
   Reply said;
   said.text = text;
   fields(writer, said);

@@ -16,7 +16,7 @@ constexpr int64_t kMostBudget = int64_t(1) << 30;
 constexpr int64_t kMostMemory = (int64_t(1) << 31) - 1;  // of one arena
 
 std::vector<uint8_t> encoded(Status status, const Reply& reply, const std::vector<std::pair<const uint8_t*, size_t>>& outputs) {
-  Writer writer{uint32_t(status)};
+  WireWriter writer{uint32_t(status)};
   fields(writer, reply);
   for (const auto& [data, bytes] : outputs) writer.append(data, bytes);
   return writer.finish();
@@ -29,7 +29,7 @@ bool same(const StateShape& a, const StateShape& b) {
 }  // namespace
 
 std::vector<uint8_t> Service::answer(const uint8_t* message, size_t bytes) {
-  Reader reader(message, bytes);
+  WireReader reader(message, bytes);
   Reply reply;
   std::vector<std::pair<const uint8_t*, size_t>> outputs;
   const auto handle = [&]() -> Outcome {
@@ -58,7 +58,7 @@ std::vector<uint8_t> Service::answer(const uint8_t* message, size_t bytes) {
   return encoded(refusal ? refusal->status : Status::kOk, reply, outputs);
 }
 
-Service::Outcome Service::open(Reader& reader) {
+Service::Outcome Service::open(WireReader& reader) {
   OpenRequest request;
   fields(reader, request);
   if (!reader.good() || reader.left() != 0) return Refusal{Status::kMalformed, "open: the message has another length"};
@@ -72,7 +72,7 @@ Service::Outcome Service::open(Reader& reader) {
   return std::nullopt;
 }
 
-Service::Outcome Service::put(Reader& reader) {
+Service::Outcome Service::put(WireReader& reader) {
   uint32_t id = 0;
   reader(id);
   const size_t bytes = reader.left();
@@ -86,7 +86,7 @@ Service::Outcome Service::put(Reader& reader) {
   return std::nullopt;
 }
 
-Service::Outcome Service::load(Reader& reader) {
+Service::Outcome Service::load(WireReader& reader) {
   LoadRequest request;
   fields(reader, request);
   if (!reader.good() || reader.left() != 0) return Refusal{Status::kMalformed, "load: the message has another length"};
@@ -136,7 +136,7 @@ Service::Outcome Service::load(Reader& reader) {
   return std::nullopt;
 }
 
-Service::Outcome Service::caches(Reader& reader) {
+Service::Outcome Service::caches(WireReader& reader) {
   CachesRequest request;
   fields(reader, request);
   if (!reader.good() || reader.left() != 0) return Refusal{Status::kMalformed, "caches: the message has another length"};
@@ -156,7 +156,7 @@ Service::Outcome Service::caches(Reader& reader) {
   return std::nullopt;
 }
 
-Service::Outcome Service::run(Reader& reader, Reply& reply, std::vector<std::pair<const uint8_t*, size_t>>& outputs) {
+Service::Outcome Service::run(WireReader& reader, Reply& reply, std::vector<std::pair<const uint8_t*, size_t>>& outputs) {
   RunRequest request;
   fields(reader, request);
   if (!reader.good()) return Refusal{Status::kMalformed, "run: the message is too short"};

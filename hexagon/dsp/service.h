@@ -36,12 +36,12 @@ class Service {
   };
   using Outcome = std::optional<Refusal>;
 
-  Outcome open(Reader& reader);
-  Outcome put(Reader& reader);
-  Outcome load(Reader& reader);
-  Outcome caches(Reader& reader);
+  Outcome open(WireReader& reader);
+  Outcome put(WireReader& reader);
+  Outcome load(WireReader& reader);
+  Outcome caches(WireReader& reader);
   // reply: gets what was written and what it took.
-  Outcome run(Reader& reader, Reply& reply, std::vector<std::pair<const uint8_t*, size_t>>& outputs);
+  Outcome run(WireReader& reader, Reply& reply, std::vector<std::pair<const uint8_t*, size_t>>& outputs);
 
   const KernelTable& kernels_;
   bool (*const interrupted_)();
