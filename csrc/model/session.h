@@ -70,6 +70,7 @@ class Session {
   void reset_stats() {
     stats_ = {};
     transfers_ = {};
+    if (remote_) remote_->reset_counts();
   }
   const SessionMemory& memory() const { return memory_; }
   int64_t parallel_jobs() const { return pool_.jobs(); }  // kernel steps that several threads shared, since the session was made

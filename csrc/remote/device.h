@@ -31,7 +31,8 @@ class RemoteDevice {
   // Error kRuntime when the device fails; after that every run is one.
   bool run(const Executable& executable, const RunArgs& args, const CancelCheck& cancel, bool eager, TransferStats& transfers);
 
-  const std::map<std::string, RemoteCounts>& counts() const { return counts_; }  // by name of the program
+  const std::map<std::string, RemoteCounts>& counts() const { return counts_; }  // by name of the program, since the last reset
+  void reset_counts() { counts_.clear(); }
 
  private:
   struct Answer {

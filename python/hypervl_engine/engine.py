@@ -74,8 +74,8 @@ def load(
 
     The tokenizer is read when the first text comes; a broken one is a CheckpointError there.
 
-    Raises FileNotFoundError when there is no such folder, or no emulator for "hexagon-sim", CheckpointError when it is not a usable checkpoint or the plan
-    is another's, MemoryError naming the smallest budget that works when `vtcm` is too small, ValueError for other
+    Raises FileNotFoundError when there is no such folder, or no emulator for "hexagon-sim", CheckpointError when it is
+    not a usable checkpoint or the plan is another's, MemoryError naming the smallest budget that works when `vtcm` is too small, ValueError for other
     arguments out of range.
     """
     if device is not None and device not in DEVICES:
@@ -298,7 +298,8 @@ class Engine:
         """Memory and traffic of the call that ended last, in bytes (plain data).
 
         fast_peak_bytes is measured (the highest byte of fast memory that anything wrote), fast_planned_bytes what the
-        plans say; arena_bytes all activation memory. Before the first call: what is known from loading.
+        plans say; arena_bytes all activation memory; programs, on "hexagon-sim": packets and runs of each Program. Before
+        the first call: what is known from loading.
         """
         known = {"device": self.spec.name, "fast_budget_bytes": self.budget, "weight_bytes": self.model.weight_bytes}
         return {**known, **self._pool.last_stats}
@@ -429,7 +430,9 @@ class _SessionPool:
         if session is None:
             return
         raw = session.stats() if call.stats is None else call.stats
-        stats = {name: value for name, value in raw.items() if name.endswith("_bytes")}
+        stats: dict[str, Any] = {name: value for name, value in raw.items() if name.endswith("_bytes")}
+        if counts := session.remote_counts():
+            stats["programs"] = counts
         session.reset()
         with self._lock:
             self.last_stats = stats

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypervl_engine.demo import ask
 from hypervl_engine.engine import Engine, load
 from hypervl_engine.errors import CancelledError, HyperVLError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tools.hexagon.compare_questions import questions
 from tools.hexagon.dsp import CACHES, INVALID, LOAD, MAGIC, MALFORMED, MEMORY, OK, OPEN, PUT, RUN, Dsp, message, messages
-
-IDS = np.arange(40, dtype=np.int32) % 90 + 10
+from tools.hexagon.record_session import IDS, recorder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,10 +77,13 @@ def test_prefill_and_decode_are_the_same(reference: Engine, emulated: Engine) ->
     assert sessions[1].remote_counts() == {}
 
 
-def test_a_question_is_answered_the_same(reference: Engine, emulated: Engine) -> None:
-    question = ask.bundled()[0]
-    ours, expected = (next(iter(ask.ask(engine, [question]))) for engine in (emulated, reference))
-    assert ours.result.tokens == expected.result.tokens
+def test_questions_are_answered_the_same(reference: Engine) -> None:
+    """Eight of those of tools/hexagon/compare_questions.py, planned for the NPU."""
+    planned = opened("hexagon-sim", spec="hexagon-v73")
+    for branch, image, question, _ in questions(8):
+        ours, expected = (e.generate(image, question, branch=branch, max_new_tokens=8) for e in (planned, reference))
+        assert ours.tokens == expected.tokens, question
+    assert planned.stats["programs"]["siglip2_tile"]["packets"] > 0
 
 
 @pytest.mark.parametrize("eager", [False, True])
@@ -99,11 +101,9 @@ def test_cancelling_leaves_a_session_that_works(reference: Engine, emulated: Eng
     session.prefill(IDS)
     canceller = threading.Timer(0.3, session.cancel)
     canceller.start()
-    with pytest.raises(CancelledError):
-        for _ in range(50):
-            session.prefill(IDS)
+    with pytest.raises(CancelledError):  # several seconds' work
+        session.encode(np.zeros((400, 400, 3), np.uint8), 1.0, "large")
     canceller.join()
-    session.truncate(len(IDS))
     session.decode(7)
     other.prefill(IDS)
     other.decode(7)
@@ -140,12 +140,7 @@ def test_what_is_no_device_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.
 def recorded(hexagon_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """The messages of a prefill of 40 tokens."""
     folder = tmp_path_factory.mktemp("recorder")
-    for name in ("bin", "v68"):
-        (folder / name).mkdir()
-    (folder / "v68" / "dsp").symlink_to(hexagon_folder / "v68" / "dsp")
-    script = folder / "bin" / "qemu-hexagon"
-    script.write_text(f'#!/bin/sh\ntee {folder}/stream | {hexagon_folder}/bin/qemu-hexagon "$1"\n')
-    script.chmod(0o755)
+    recorder(folder, hexagon_folder, folder / "stream")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HVL_HEXAGON", str(folder))
         opened("hexagon-sim", spec="hexagon-v73", vtcm="300KiB").new_session().prefill(IDS)
@@ -231,13 +226,11 @@ def test_truncated_and_damaged_messages_give_a_status(dsp: Dsp, recorded: list[b
     outputs = replay(dsp, recorded)
     for of_kind in (OPEN, PUT, LOAD, CACHES, RUN):
         whole = first(recorded, of_kind)
-        for end in {0, 1, 7, 8, 15, 16, 17, 30, len(whole) // 2, len(whole) - 1}:
+        for end in {0, 1, 7, 8, 15, 16, 17, 27, len(whole) // 2, len(whole) - 1}:
             assert dsp.ask(whole[:end]).status == MALFORMED
-            assert dsp.ask(changed(whole, lambda body, end=end: body.__delitem__(slice(min(end, len(body) - 1), None)))).status in (  # type: ignore[misc]
-                MALFORMED,
-                INVALID,
-                OK if of_kind == PUT else INVALID,
-            )
+        if of_kind != PUT:  # a weight may be shorter
+            for end in {0, 1, 7, (len(whole) - 16) // 2, len(whole) - 17}:
+                assert dsp.ask(message(of_kind, whole[8 : 8 + end])).status == MALFORMED
         flipped = bytearray(whole)
         flipped[len(whole) // 2] ^= 16
         assert dsp.ask(bytes(flipped)).status == MALFORMED

@@ -71,7 +71,7 @@ class Dsp(TestServer):
         magic, status, text_bytes = struct.unpack_from("<3I", reply)
         assert magic == MAGIC
         assert struct.unpack("<Q", reply[-8:])[0] == hash64(reply[:-8])
-        text = reply[12 : 12 + text_bytes].decode()
+        text = reply[12 : 12 + text_bytes].decode(errors="replace")
         (packets,) = struct.unpack_from("<I", reply, 12 + text_bytes)
         return Answer(status, text, packets, reply[12 + text_bytes + 28 : -8])
 
