@@ -75,8 +75,8 @@ def load(
     The tokenizer is read when the first text comes; a broken one is a CheckpointError there.
 
     Raises FileNotFoundError when there is no such folder, or no emulator for "hexagon-sim", CheckpointError when it is
-    not a usable checkpoint or the plan is another's, MemoryError naming the smallest budget that works when `vtcm` is too small, ValueError for other
-    arguments out of range.
+    not a usable checkpoint or the plan is another's, MemoryError naming the smallest budget that works when `vtcm` is
+    too small, ValueError for other arguments out of range.
     """
     if device is not None and device not in DEVICES:
         raise ValueError(f"device is {device!r}: expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
