@@ -5,6 +5,7 @@
 # make arm             cross-compile for arm64 and run all kernel tests and the demo under qemu-aarch64 (g++-aarch64-linux-gnu, qemu-user)
 # make arm-quick       a part of that in a few minutes, without torch: what CI runs
 # make hexagon         cross-compile for Hexagon with ziglang and run the tests under qemu-hexagon (docs/hexagon.md); `make test` runs them from then on
+# make hexagon-fuzz    changed messages to the DSP program's code, on this machine under the sanitizers: SECONDS (600), SEED (1)
 # make benchmark       pytest-benchmark over workloads and kernels, into build/benchmarks/latest.json (docs/performance.md)
 # make baseline        keeps that as the baseline; make compare: fails where latest.json is slower than the baseline
 PYTHON ?= python3
@@ -18,7 +19,7 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 SOURCES := $(shell find csrc kernels python cmake -type f -not -name '*.pyc' 2>/dev/null) CMakeLists.txt pyproject.toml
 
-.PHONY: demo test lint asan arm arm-quick hexagon hexagon-build benchmark baseline compare clean
+.PHONY: demo test lint asan arm arm-quick hexagon hexagon-build hexagon-fuzz benchmark baseline compare clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m hypervl_engine.demo $(if $(SEED),--seed $(SEED))
@@ -70,6 +71,18 @@ hexagon: $(VENV)/.installed-test hexagon-build
 hexagon-build: $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q cmake ninja
 	HOST_PYTHON=$(abspath $(BIN))/python hexagon/setup.sh build
+
+# What tools/hexagon/record_session.py records, changed.
+FUZZ := build/fuzz
+SECONDS ?= 600
+FUZZ_SOURCES := tools/hexagon/fuzz_service.cc hexagon/dsp/service.cc hexagon/dsp/kernels.cc $(wildcard csrc/runtime/*.cc kernels/*/fixed.cc) \
+  $(addprefix csrc/,base/arena.cc base/hash.cc base/thread_pool.cc program/program.cc remote/check_program.cc remote/wire.cc \
+    schedule/access.cc schedule/plan.cc schedule/steps.cc) $(addprefix kernels/,pixel_shuffle/reference.cc patchify/reference.cc vrc/reference.cc)
+hexagon-fuzz: $(VENV)/.installed-test hexagon-build
+	mkdir -p $(FUZZ)
+	$(CXX) -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I. $(FUZZ_SOURCES) -o $(FUZZ)/fuzz_service -pthread
+	$(BIN)/python -m tools.hexagon.record_session $(FUZZ)/stream
+	$(FUZZ)/fuzz_service $(FUZZ)/stream $(SECONDS) $(or $(SEED),1)
 
 BENCHMARKS := build/benchmarks
 benchmark: $(VENV)/.installed-test

@@ -77,6 +77,17 @@
   X(isa, attention, AttentionArgs)        \
   X(isa, embed, EmbedArgs)
 
+// Those of them, and of what is integer in any case, that are written in HVX (kernel_hvx, in kernels/*/hexagon_hvx.cc); only Hexagon has these.
+#define HVL_HVX_KERNELS(X, isa)           \
+  X(isa, norm, NormArgs)                  \
+  X(isa, activation, ActivationArgs)      \
+  X(isa, silu_mul, SiluMulArgs)           \
+  X(isa, rope, RopeArgs)                  \
+  X(isa, kv_store, KvStoreArgs)           \
+  X(isa, attention, AttentionArgs)        \
+  X(isa, pixel_shuffle, PixelShuffleArgs) \
+  X(isa, patchify, PatchifyArgs)
+
 namespace hvl {
 
 // What activations are: float32, or int32 with a fixed binary point.
@@ -96,7 +107,7 @@ struct KernelTable {
 HVL_FULL_ISAS(HVL_DECLARE_FULL)
 HVL_PARTIAL_ISAS(HVL_DECLARE_PARTIAL)
 HVL_FIXED_KERNELS(HVL_DECLARE, fixed)
-HVL_FIXED_KERNELS(HVL_DECLARE, hvx)  // on Hexagon: kernels/*/hexagon_hvx.cc
+HVL_HVX_KERNELS(HVL_DECLARE, hvx)
 #undef HVL_DECLARE_PARTIAL
 #undef HVL_DECLARE_FULL
 #undef HVL_DECLARE

@@ -18,6 +18,7 @@ class Arena {
  public:
   Arena() = default;
   explicit Arena(size_t bytes);
+  static bool make(size_t bytes, Arena& arena);  // false instead of an error
 
   uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }

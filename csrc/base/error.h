@@ -16,6 +16,14 @@ enum class ErrorKind {
   kRuntime,     // HyperVLError
 };
 
+// joined("expected ", a, ", got ", b)
+template <typename... Parts>
+std::string joined(const Parts&... parts) {
+  std::ostringstream out;
+  (out << ... << parts);
+  return out.str();
+}
+
 class Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
@@ -25,12 +33,19 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
+#if !defined(__cpp_exceptions)
+// The program that is built without exceptions (hexagon/dsp) says how it ends. What a message can bring about never comes here.
+[[noreturn]] void end_program(ErrorKind kind, const std::string& message);
+#endif
+
 // fail(ErrorKind::kValue, "expected ", a, ", got ", b, ": do ...")
 template <typename... Parts>
 [[noreturn]] void fail(ErrorKind kind, const Parts&... parts) {
-  std::ostringstream out;
-  (out << ... << parts);
-  throw Error(kind, out.str());
+#if defined(__cpp_exceptions)
+  throw Error(kind, joined(parts...));
+#else
+  end_program(kind, joined(parts...));
+#endif
 }
 
 }  // namespace hvl

@@ -23,7 +23,13 @@ inline size_t usable_cpus() {
 }
 
 // Calls work(begin, end) for disjoint ranges that cover [0, count). `work` must not throw. Where no thread can be started the
-// caller's own does the rest.
+// caller's own does the rest; without exceptions (hexagon/dsp) it does everything.
+#if !defined(__cpp_exceptions)
+template <typename Work>
+void parallel_ranges(size_t count, size_t, const Work& work) {
+  if (count > 0) work(size_t(0), count);
+}
+#else
 template <typename Work>
 void parallel_ranges(size_t count, size_t smallest, const Work& work) {
   const size_t threads = std::max<size_t>(1, std::min(usable_cpus(), count / std::max<size_t>(1, smallest)));
@@ -60,5 +66,6 @@ inline void parallel_jobs(const std::vector<std::function<void()>>& jobs) {
     if (error) std::rethrow_exception(error);
   }
 }
+#endif
 
 }  // namespace hvl

@@ -127,15 +127,17 @@ void ThreadPool::start_workers() {
   shared_ = new Shared;
   shared_->fork_count_at_start = fork_count.load();
   workers_.reserve(threads_ - 1);
-  try {
-    for (int i = 1; i < threads_; ++i) {
-      workers_.emplace_back([shared = shared_, i] { shared->worker(i); });
-      if (!cpus_.empty()) bind_to_cpu(workers_.back(), cpus_[i]);
+  struct StopUnlessDone {
+    ThreadPool* pool;
+    ~StopUnlessDone() {
+      if (pool) pool->stop_workers();
     }
-  } catch (...) {
-    stop_workers();
-    throw;
+  } guard{this};
+  for (int i = 1; i < threads_; ++i) {
+    workers_.emplace_back([shared = shared_, i] { shared->worker(i); });
+    if (!cpus_.empty()) bind_to_cpu(workers_.back(), cpus_[i]);
   }
+  guard.pool = nullptr;
 }
 
 void ThreadPool::stop_workers() {

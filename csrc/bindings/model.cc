@@ -143,6 +143,21 @@ py::dict stats(const Session& session) {
   return out;
 }
 
+// By name of a program: what its runs on another device took.
+py::dict remote_counts(const Session& session) {
+  py::dict out;
+  if (!session.remote()) return out;
+  for (const auto& [name, c] : session.remote()->counts()) {
+    py::dict of;
+    of["runs"] = c.runs;
+    of["packets"] = c.packets;
+    of["instructions"] = c.instructions;
+    of["hvx_instructions"] = c.hvx_instructions;
+    out[py::str(name)] = of;
+  }
+  return out;
+}
+
 py::list take_trace(Session& session) {
   py::list out;
   for (const auto& [executable, events] : session.take_trace()) {
@@ -167,17 +182,20 @@ py::dict plan_image(const Model& model, int32_t height, int32_t width, double sc
 void bind_model(py::module_& m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
       .def(py::init([](const py::dict& config, std::shared_ptr<WeightStore> weights, int32_t threads, const py::dict& spec, int32_t activation_bits,
-                       int32_t kv_bits, int64_t budget, int32_t context_length, std::vector<int> cpus, const py::list& plans, bool integer) {
+                       int32_t kv_bits, int64_t budget, int32_t context_length, std::vector<int> cpus, const py::list& plans, bool integer,
+                       std::vector<std::string> remote, double remote_timeout_s) {
              ModelConfig c = model_config_from(config);
              const Arithmetic arithmetic = integer ? Arithmetic::kInteger : Arithmetic::kFloat;
-             ModelOptions options{threads, activation_bits, kv_bits, arithmetic, spec_from(spec), budget, context_length, std::move(cpus), {}};
+             ModelOptions options{threads, activation_bits, kv_bits, arithmetic, spec_from(spec), budget, context_length, std::move(cpus), {},
+                                  {std::move(remote), remote_timeout_s}};
              for (const auto& plan : plans) options.plans.push_back(plan_parsed(plan.cast<py::dict>()));
              py::gil_scoped_release release;
              return std::make_shared<Model>(std::move(c), std::move(weights), options);
            }),
            py::arg("config"), py::arg("weights"), py::kw_only(), py::arg("threads"), py::arg("spec"), py::arg("activation_bits") = 16,
            py::arg("kv_bits") = 16, py::arg("budget") = 0, py::arg("context_length") = 0, py::arg("cpus") = std::vector<int>(),
-           py::arg("plans") = py::list(), py::arg("integer") = false)
+           py::arg("plans") = py::list(), py::arg("integer") = false,
+           py::arg("remote") = std::vector<std::string>(), py::arg("remote_timeout_s") = 600.0)
       .def_property_readonly("budget", [](const Model& model) { return model.options().budget; })
       .def_property_readonly("threads", [](const Model& model) { return model.options().threads; })
       .def_property_readonly("cpus", [](const Model& model) { return model.options().cpus; })
@@ -244,6 +262,7 @@ void bind_model(py::module_& m) {
            [](const Session& s) { return py::array_t<float>(py::ssize_t(s.model().config().text.vocab_size), s.last_logits()); })
       .def("seed", &Session::seed, py::arg("seed"))
       .def("stats", &stats)
+      .def("remote_counts", &remote_counts)
       .def("reset_stats", &Session::reset_stats)
       .def("start_trace", &Session::start_trace)
       .def("take_trace", &take_trace)

@@ -14,6 +14,7 @@
 #include "csrc/model/config.h"
 #include "csrc/model/preprocess.h"
 #include "csrc/model/vrc.h"
+#include "csrc/remote/device.h"
 #include "csrc/runtime/executable.h"
 #include "csrc/runtime/transfers.h"
 #include "csrc/schedule/hardware_spec.h"
@@ -34,6 +35,7 @@ struct ModelOptions {
   int32_t context_length = 0;        // prefill and decode are planned for it at once; 0: when they are first asked for
   std::vector<int> cpus;             // one for each thread (csrc/base/thread_pool.h), or none
   std::vector<Plan> plans;           // used for the programs they were made for; others are planned
+  RemoteOptions remote;              // where programs run, if not here
 };
 
 // How one tile shape of one branch runs.

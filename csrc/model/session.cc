@@ -36,6 +36,9 @@ Session::Session(std::shared_ptr<const Model> model, int32_t context_length)
       context_length_(context_length),
       pool_(model_->options().threads, model_->options().cpus),
       executor_(kernel_table(selected_isa(), model_->options().arithmetic), pool_),
+      remote_(model_->options().remote.command.empty()
+                  ? nullptr
+                  : std::make_unique<RemoteDevice>(model_->options().remote, model_->options().threads, model_->options().budget)),
       resizer_(kernel_table(selected_isa()), pool_),
       prefill_layers_(model_->text_layers(context_length, kPrefillChunk)),
       decode_layers_(model_->text_layers(context_length, 1)),
@@ -75,6 +78,11 @@ void Session::run(const Executable& executable, const RunArgs& args) {
   std::vector<DdrRange> unreadable;
   RunWatch watched{nullptr, &transfers_, nullptr, eager_transfers_};
   if (tracing_) watched.trace = &trace_.emplace_back(&executable, std::vector<TraceEvent>()).second;
+  if (remote_) {
+    memory_.plan_elsewhere(executable.plan);
+    if (!remote_->run(executable, args, check, eager_transfers_, transfers_)) cancelled();
+    return;
+  }
   const RunMemory memory = memory_.prepare(executable.plan);
   if (protect_ddr_) {
     unreadable = memory_.ddr_ranges();
@@ -83,10 +91,12 @@ void Session::run(const Executable& executable, const RunArgs& args) {
     unreadable.push_back({vrc_rgb_.data(), vrc_rgb_.size(), true});
     watched.unreadable = &unreadable;
   }
-  if (!executor_.run(executable, args, memory, check, watched)) {
-    cancel_.store(false);
-    fail(ErrorKind::kCancelled, "cancelled");
-  }
+  if (!executor_.run(executable, args, memory, check, watched)) cancelled();
+}
+
+void Session::cancelled() {
+  cancel_.store(false);
+  fail(ErrorKind::kCancelled, "cancelled");
 }
 
 double Session::vrc_scale(const ImageView& image) {

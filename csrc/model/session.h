@@ -70,11 +70,13 @@ class Session {
   void reset_stats() {
     stats_ = {};
     transfers_ = {};
+    if (remote_) remote_->reset_counts();
   }
   const SessionMemory& memory() const { return memory_; }
   int64_t parallel_jobs() const { return pool_.jobs(); }  // kernel steps that several threads shared, since the session was made
   size_t image_bytes() const { return resized_.capacity() + thumbnail_.capacity(); }  // resized pixels
   const TransferStats& transfers() const { return transfers_; }
+  const RemoteDevice* remote() const { return remote_.get(); }  // null where programs run in this process
 
   // From now on every kernel step and transfer is timed; `take_trace` hands over what was run since: (what ran, its events).
   void start_trace() { tracing_ = true; }
@@ -96,6 +98,7 @@ class Session {
   void run_head(const float* hidden, int32_t rows);
   void run_tokens(int32_t rows);
   void run(const Executable& executable, const RunArgs& args);
+  [[noreturn]] void cancelled();
   void check_tokens(const int32_t* ids, int32_t count, const std::vector<ImageLayout>& layouts) const;
   void check_token(int32_t token) const;
 
@@ -103,6 +106,7 @@ class Session {
   const int32_t context_length_;
   ThreadPool pool_;
   Executor executor_;
+  std::unique_ptr<RemoteDevice> remote_;  // instead of executor_
   Resizer resizer_;
   const Executable& prefill_layers_;
   const Executable& decode_layers_;

@@ -2,6 +2,7 @@
 // says float, the integer arithmetic has int32.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -22,6 +23,9 @@ class SessionMemory {
 
   // What a run of this plan needs is there afterwards (a tile at an image's edge may need more DDR than a full one; nothing else grows).
   RunMemory prepare(const Plan& plan);
+
+  // Of a plan that runs on another device: only its peak is noted.
+  void plan_elsewhere(const Plan& plan) { planned_peak_ = std::max(planned_peak_, plan.peak_bytes); }
 
   float* features() const { return features_; }  // (patches of a tile, vision hidden)
   float* embeds() const { return embeds_; }      // (tokens of a tile, text hidden)

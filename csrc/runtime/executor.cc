@@ -34,7 +34,7 @@ class Unreadable {
 class Executor::Ring {
  public:
   Ring(const Executable& executable, const RunArgs& args, TransferEngine& engine, bool eager)
-      : executable_(executable), args_(args), engine_(engine), eager_(eager), cursor_(executable.program, executable.plan, args.run) {
+      : executable_(executable), engine_(engine), eager_(eager), cursor_(executable.program, executable.plan, args.run) {
     find();
   }
 
@@ -89,7 +89,6 @@ class Executor::Ring {
   }
 
   const Executable& executable_;
-  const RunArgs& args_;
   TransferEngine& engine_;
   const bool eager_;
   StepCursor cursor_;

@@ -83,7 +83,9 @@ struct Allocation {
 std::vector<Allocation> allocations(const Program& program, const Plan& plan);
 
 // Everything a Plan must fulfil before the executor may run it: sizes, groups in order, blocks that fit their windows and slots, no two live
-// allocations on the same byte, nothing beyond the budget. Throws Error(kValue) with what is wrong. Plans from files pass through here.
+// allocations on the same byte, nothing beyond the budget. What is wrong, or an empty string; check_plan throws Error(kValue) with it. Plans
+// from files and messages pass through here.
+std::string plan_fault(const Program& program, const Plan& plan);
 void check_plan(const Program& program, const Plan& plan);
 
 uint64_t plan_hash(const Plan& plan);

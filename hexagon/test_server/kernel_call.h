@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "hexagon/test_server/counters.h"
+#include "hexagon/dsp/counters.h"
 
 namespace hvl {
 

@@ -1,15 +1,10 @@
 // activation and silu_mul for the test server. Scalars and buffers are checked here, for the kernels trust theirs.
+#include <cstring>
+
 #include "hexagon/test_server/kernel_call.h"
-#include "hexagon/test_server/copy_words.h"
-#include "kernels/activation/activation.h"
+#include "kernels/registry.h"
 
 namespace hvl {
-
-void activation_fixed(const ActivationArgs& args, int32_t begin, int32_t end) noexcept;
-void activation_hvx(const ActivationArgs& args, int32_t begin, int32_t end) noexcept;
-void silu_mul_fixed(const SiluMulArgs& args, int32_t begin, int32_t end) noexcept;
-void silu_mul_hvx(const SiluMulArgs& args, int32_t begin, int32_t end) noexcept;
-
 namespace {
 
 struct Shape {
@@ -37,7 +32,7 @@ bool take_rows(KernelCall& call, uint32_t inputs, const int32_t* scalars, Shape*
     shape->inputs[i] = reinterpret_cast<float*>(call.inputs[i].data) + scalars[6 + i];
   }
   if (in_place) {
-    copy_words(shape->inputs[0], shape->out, words);
+    std::memcpy(shape->out, shape->inputs[0], size_t(words) * 4);
     shape->inputs[0] = shape->out;
   }
   return true;

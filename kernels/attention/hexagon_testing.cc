@@ -1,7 +1,6 @@
 // attention's integer kernels for the test server. Scalars and buffers are checked here, for the kernels trust theirs.
-#include <string.h>
+#include <cstring>
 
-#include "hexagon/test_server/copy_words.h"
 #include "hexagon/test_server/kernel_call.h"
 #include "kernels/registry.h"
 
@@ -37,7 +36,7 @@ void attention(KernelCall& call, void (*kernel)(const AttentionArgs&, int32_t, i
                     call.outputs[1].bytes == call.inputs[4].bytes && call.outputs[2].bytes == attention_scratch_bytes(head_dim);
   if (!call.check(fits, "a buffer of another size than the scalars make it")) return;
   if (!call.check(0 <= s[17] && s[17] <= s[18] && s[18] <= attention_units(rows, heads), "units")) return;
-  for (int32_t i = 0; i < 2; ++i) copy_words(call.inputs[3 + i].data, call.outputs[i].data, call.outputs[i].bytes / 4);
+  for (int32_t i = 0; i < 2; ++i) std::memcpy(call.outputs[i].data, call.inputs[3 + i].data, call.outputs[i].bytes);
   AttentionArgs args = {};
   args.q = reinterpret_cast<const float*>(call.inputs[0].data) + q_before;
   args.q_stride = q_stride;
@@ -53,7 +52,7 @@ void attention(KernelCall& call, void (*kernel)(const AttentionArgs&, int32_t, i
   args.causal = s[8] != 0;
   args.first = s[9] != 0;
   args.last = s[10] != 0;
-  memcpy(&args.scale, &s[11], sizeof args.scale);
+  std::memcpy(&args.scale, &s[11], sizeof args.scale);
   args.state = reinterpret_cast<float*>(call.outputs[1].data);
   args.state_stride = 2 * heads;
   args.scratch = call.outputs[2].data;

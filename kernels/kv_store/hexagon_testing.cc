@@ -1,5 +1,6 @@
 // kv_store's integer kernels for the test server. Scalars and buffers are checked here, for the kernels trust theirs.
-#include "hexagon/test_server/copy_words.h"
+#include <cstring>
+
 #include "hexagon/test_server/kernel_call.h"
 #include "kernels/registry.h"
 
@@ -25,7 +26,7 @@ void kv_store(KernelCall& call, void (*kernel)(const KvStoreArgs&, int32_t, int3
   const bool sized = call.inputs[0].bytes == x && call.inputs[1].bytes == x && call.inputs[2].bytes == cache &&
                      call.inputs[3].bytes == cache && call.outputs[0].bytes == cache && call.outputs[1].bytes == cache;
   if (!call.check(sized, "a buffer of another size than the scalars make it")) return;
-  for (int32_t i = 0; i < 2; ++i) copy_words(call.inputs[2 + i].data, call.outputs[i].data, cache / 4);
+  for (int32_t i = 0; i < 2; ++i) std::memcpy(call.outputs[i].data, call.inputs[2 + i].data, cache);
   const KvStoreArgs args = {
       .k = reinterpret_cast<const float*>(call.inputs[0].data) + before,
       .v = reinterpret_cast<const float*>(call.inputs[1].data) + before,

@@ -1,15 +1,10 @@
 // norm for the test server. Scalars and buffers are checked here, for the kernels trust theirs.
-#include <string.h>
+#include <cstring>
 
-#include "hexagon/test_server/copy_words.h"
 #include "hexagon/test_server/kernel_call.h"
-#include "kernels/norm/norm.h"
+#include "kernels/registry.h"
 
 namespace hvl {
-
-void norm_fixed(const NormArgs& args, int32_t begin, int32_t end) noexcept;
-void norm_hvx(const NormArgs& args, int32_t begin, int32_t end) noexcept;
-
 namespace {
 
 // Scalars: kind, bits of eps, rows, cols, begin, end, words from one row to the next of x and of the output, 1 where the output is x's
@@ -24,7 +19,7 @@ void norm(KernelCall& call, void (*kernel)(const NormArgs&, int32_t, int32_t) no
   const bool layer = kind == int32_t(NormKind::kLayer);
   if (!call.check(layer || kind == int32_t(NormKind::kRms), "kind: 0 or 1")) return;
   float eps;
-  memcpy(&eps, &eps_bits, sizeof eps);
+  std::memcpy(&eps, &eps_bits, sizeof eps);
   if (!call.check(eps >= 0 && eps - eps == 0, "eps: finite and not negative")) return;
   if (!call.check(0 < rows && rows <= kMost && 0 < cols && cols <= 32768, "rows: 1 to 65536; cols: 1 to 32768")) return;
   if (!call.check(0 <= begin && begin <= end && end <= rows, "rows from begin to end")) return;
@@ -39,7 +34,7 @@ void norm(KernelCall& call, void (*kernel)(const NormArgs&, int32_t, int32_t) no
     if (!call.check(buffer.bytes == 4 * (before[i] + words[i]), "a buffer of another size than its scalars make it")) return;
   }
   const auto at = [&](int i) { return reinterpret_cast<float*>(i < 3 ? call.inputs[i].data : call.outputs[0].data) + before[i]; };
-  if (in_place) copy_words(at(0), at(3), words[0]);
+  if (in_place) std::memcpy(at(3), at(0), size_t(words[0]) * 4);
   const NormArgs args = {at(in_place ? 3 : 0), x_stride, at(1),         layer ? at(2) : nullptr, at(3), out_stride, rows, cols,
                          eps,                  NormKind(kind)};
   call.measure([&] { kernel(args, begin, end); });

@@ -1,12 +1,8 @@
 // patchify for the test server. Scalars and buffers are checked here, for the kernels trust theirs.
 #include "hexagon/test_server/kernel_call.h"
-#include "kernels/patchify/patchify.h"
+#include "kernels/registry.h"
 
 namespace hvl {
-
-void patchify_reference(const PatchifyArgs& args, int32_t begin, int32_t end) noexcept;
-void patchify_hvx(const PatchifyArgs& args, int32_t begin, int32_t end) noexcept;
-
 namespace {
 
 // Scalars: height, width, top, left, grid_h, grid_w, patch, begin, end, bytes before the image, values before the table and the output.

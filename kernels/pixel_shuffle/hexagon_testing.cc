@@ -1,12 +1,8 @@
 // pixel_shuffle for the test server. Scalars and buffers are checked here, for the kernels trust theirs.
 #include "hexagon/test_server/kernel_call.h"
-#include "kernels/pixel_shuffle/pixel_shuffle.h"
+#include "kernels/registry.h"
 
 namespace hvl {
-
-void pixel_shuffle_reference(const PixelShuffleArgs& args, int32_t begin, int32_t end) noexcept;
-void pixel_shuffle_hvx(const PixelShuffleArgs& args, int32_t begin, int32_t end) noexcept;
-
 namespace {
 
 // Scalars: grid_h, grid_w, cols, factor, begin, end, words before x and before the output. Input: x. Output.

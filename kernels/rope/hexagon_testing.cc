@@ -1,7 +1,6 @@
 // rope's integer kernels for the test server. Scalars and buffers are checked here, for the kernels trust theirs.
-#include <string.h>
+#include <cstring>
 
-#include "hexagon/test_server/copy_words.h"
 #include "hexagon/test_server/kernel_call.h"
 #include "kernels/registry.h"
 
@@ -27,12 +26,12 @@ void rope(KernelCall& call, void (*kernel)(const RopeArgs&, int32_t, int32_t) no
                      (call.inputs[1].bytes == 0 || call.inputs[1].bytes == uint32_t(4 * (tables_before + head_dim))) &&
                      call.inputs[2].bytes == table && call.inputs[3].bytes == table && call.outputs[0].bytes == x;
   if (!call.check(sized, "a buffer of another size than the scalars make it")) return;
-  copy_words(call.inputs[0].data, call.outputs[0].data, x / 4);
+  std::memcpy(call.outputs[0].data, call.inputs[0].data, x);
   RopeArgs args = {};
   args.x = reinterpret_cast<float*>(call.outputs[0].data) + before;
   args.x_stride = stride;
   args.weight = call.inputs[1].bytes ? reinterpret_cast<const float*>(call.inputs[1].data) + tables_before : nullptr;
-  memcpy(&args.eps, &s[6], sizeof args.eps);
+  std::memcpy(&args.eps, &s[6], sizeof args.eps);
   args.cos = reinterpret_cast<const float*>(call.inputs[2].data) + tables_before;
   args.sin = reinterpret_cast<const float*>(call.inputs[3].data) + tables_before;
   args.position = position;

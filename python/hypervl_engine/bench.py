@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import _core
-from .devices import INTEGER_DEVICE
+from .devices import INTEGER_DEVICES
 from .engine import Engine, load
 from .roofline import READ, Beside, Limits
 from .work import decode_bytes, prefill_operations, tile_operations
@@ -28,7 +28,7 @@ def load_ms(engine: Engine, repeat: int) -> dict[str, float]:
         fresh = load(
             engine.path, threads=engine.model.threads, activation_bits=engine.activation_bits,
             kv_bits=engine.kv_bits, context_length=engine.context_length, progress=False,
-            device=INTEGER_DEVICE if engine.arithmetic == "integer" else None,
+            device=engine.spec.name if engine.spec.name in INTEGER_DEVICES else None,
         )  # fmt: skip
         loaded = time.perf_counter()
         fresh.new_session().prefill(np.arange(16, dtype=np.int32))

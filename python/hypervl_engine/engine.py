@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .checkpoint import Checkpoint, open_checkpoint
-from .devices import DEVICES, INTEGER_DEVICE
+from .devices import DEVICES, INTEGER_DEVICES
 from .generation import GenerationConfig, Result, Score, eos_token_ids
 from .hardware import HardwareSpec
 from .images import DEFAULT_MAX_PIXELS, Rgb, load_images
@@ -57,7 +57,7 @@ def load(
     threads: default the physical cores this process may use. pin_threads: bind each to a core of its own, for machines
     with nothing else to do (the caller's own thread is left alone). activation_bits: 16 (exact enough, the default) or 8
     (faster). kv_bits: of the KV cache of a session, 16 (the default) or 8 (half the memory and traffic, less exact; all
-    that "hexagon-ref" has).
+    that "hexagon-ref" and "hexagon-sim" have).
     context_length: tokens a session can hold, default 4096 or what the model was made for, if that is less.
     cache_dir: where the weights packed for this machine are kept. progress: show a bar while packing. verify: check every
     byte of the cached weights (else: after packing, after every start of the system, and when the file has changed).
@@ -67,15 +67,16 @@ def load(
     "8MiB"; default what `spec` has. spec: the machine to plan for (`hypervl_engine.hardware.load_spec`), default this
     one. plan: a file that `Plan.save` wrote; it brings its spec and budget.
     Device "hexagon-ref" does change results: it computes in integers throughout, what the NPU will (docs/integer_arithmetic.md),
-    with plain C++ and therefore slowly; in place, or through fast memory if `spec` is a machine that copies.
+    with plain C++ and therefore slowly; in place, or through fast memory if `spec` is a machine that copies. Device "hexagon-sim" gives
+    the same results from the DSP program in an emulator (docs/hexagon.md), much more slowly; every session has a process of its own.
     tile_size: side of the tiles in pixels, default the checkpoint's; "auto" lets the scheduler choose the side of least
     predicted time a pixel. Another side than the checkpoint was trained with does change results.
 
     The tokenizer is read when the first text comes; a broken one is a CheckpointError there.
 
-    Raises FileNotFoundError when there is no such folder, CheckpointError when it is not a usable checkpoint or the plan
-    is another's, MemoryError naming the smallest budget that works when `vtcm` is too small, ValueError for other
-    arguments out of range.
+    Raises FileNotFoundError when there is no such folder, or no emulator for "hexagon-sim", CheckpointError when it is
+    not a usable checkpoint or the plan is another's, MemoryError naming the smallest budget that works when `vtcm` is
+    too small, ValueError for other arguments out of range.
     """
     if device is not None and device not in DEVICES:
         raise ValueError(f"device is {device!r}: expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
@@ -84,10 +85,10 @@ def load(
     if activation_bits not in (8, 16):
         raise ValueError(f"activation_bits is {activation_bits}: expected 16 or 8")
     if kv_bits is None:
-        kv_bits = 8 if device == INTEGER_DEVICE else 16
+        kv_bits = 8 if device in INTEGER_DEVICES else 16
     if kv_bits not in (8, 16):
         raise ValueError(f"kv_bits is {kv_bits}: expected 16 or 8")
-    if device == INTEGER_DEVICE and kv_bits != 8:
+    if device in INTEGER_DEVICES and kv_bits != 8:
         raise ValueError(f"kv_bits is {kv_bits}: device {device} has KV caches of 8 bits only")
     if path is None and not (_DEMO / "config.json").is_file():
         raise FileNotFoundError("this build has no demo model: give the path of a checkpoint folder")
@@ -297,7 +298,8 @@ class Engine:
         """Memory and traffic of the call that ended last, in bytes (plain data).
 
         fast_peak_bytes is measured (the highest byte of fast memory that anything wrote), fast_planned_bytes what the
-        plans say; arena_bytes all activation memory. Before the first call: what is known from loading.
+        plans say; arena_bytes all activation memory; programs, on "hexagon-sim": packets and runs of each Program. Before
+        the first call: what is known from loading.
         """
         known = {"device": self.spec.name, "fast_budget_bytes": self.budget, "weight_bytes": self.model.weight_bytes}
         return {**known, **self._pool.last_stats}
@@ -428,7 +430,9 @@ class _SessionPool:
         if session is None:
             return
         raw = session.stats() if call.stats is None else call.stats
-        stats = {name: value for name, value in raw.items() if name.endswith("_bytes")}
+        stats: dict[str, Any] = {name: value for name, value in raw.items() if name.endswith("_bytes")}
+        if counts := session.remote_counts():
+            stats["programs"] = counts
         session.reset()
         with self._lock:
             self.last_stats = stats

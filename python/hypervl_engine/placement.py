@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from . import _core
 from .checkpoint import Checkpoint
-from .devices import INTEGER_DEVICE
+from .devices import EMULATED_DEVICE, INTEGER_DEVICES, emulator_command
 from .hardware import Figure, HardwareSpec, cpu_spec, load_spec
 from .machine import core_cpus
 from .plan import PlanFile, parse_bytes
@@ -46,27 +46,27 @@ class Placement:
             if spec is not None or vtcm is not None:
                 raise ValueError("a plan brings its spec and its budget: give plan, or spec and vtcm")
             file = PlanFile.read(plan)
-            if file.spec.name == INTEGER_DEVICE != device:
-                raise ValueError(f"{plan}: made for device {INTEGER_DEVICE}, not for {device or 'cpu'}")
-            if device == INTEGER_DEVICE:
+            if file.spec.name in INTEGER_DEVICES and device not in INTEGER_DEVICES:
+                raise ValueError(f"{plan}: made for device {file.spec.name}, not for {device or 'cpu'}")
+            if device in INTEGER_DEVICES:
                 file = replace(file, spec=file.spec.with_figures({}, name=device, staged=file.spec.staged))
             elif device is not None and (device == "cpu-staged") != file.spec.staged:
                 raise ValueError(f"{plan}: made for device {'cpu-staged' if file.spec.staged else 'cpu'}, not for {device}")
             if (made_for := int(file.spec.figures["contexts"].value)) < threads:
                 raise ValueError(f"{plan}: made for {made_for} threads, not for {threads}: load with threads={made_for}, or plan again")
-            return cls(threads, file.spec, file.budget, file, device == INTEGER_DEVICE)
+            return cls(threads, file.spec, file.budget, file, device in INTEGER_DEVICES)
         given = cpu_spec(threads, device == "cpu-staged", cache_dir=cache_dir)
         if spec is not None:
             given = load_spec(spec, threads=threads, cache_dir=cache_dir)
             given = given.with_figures(
                 {"contexts": Figure(float(threads), "the threads asked for", "assumed")}, name=given.name, staged=given.staged
             )
-        if device == INTEGER_DEVICE:  # in place or staged, as the spec says
+        if device in INTEGER_DEVICES:  # in place or staged, as the spec says
             given = given.with_figures({}, name=device, staged=given.staged)
         elif device is not None and (device == "cpu-staged") != given.staged:
             given = given.with_figures({}, name=device, staged=device == "cpu-staged")
         budget = given.budget if vtcm is None else parse_bytes(vtcm, "vtcm")
-        return cls(threads, given, budget, None, device == INTEGER_DEVICE)
+        return cls(threads, given, budget, None, device in INTEGER_DEVICES)
 
     def pinned(self) -> Placement:
         """With every thread bound to a core of its own. ValueError when there are fewer cores than threads."""
@@ -85,6 +85,8 @@ class Placement:
     ) -> _core.Model:
         """The model with every Program of full tiles and of the text planned. MemoryError naming the smallest budget that works."""
 
+        remote = emulator_command() if self.spec.name == EMULATED_DEVICE else []
+
         def make(budget: int, plans: list[dict[str, Any]]) -> _core.Model:
             return _core.Model(
                 config,
@@ -98,6 +100,7 @@ class Placement:
                 cpus=self.cpus,
                 plans=plans,
                 integer=self.integer,
+                remote=remote,
             )
 
         try:

@@ -1,0 +1,26 @@
+#include "hexagon/dsp/kernels.h"
+
+namespace hvl {
+namespace {
+
+constexpr KernelTable make_table() {
+  KernelTable table = {};  // no exp_sum and no resizing: they run on the host
+#define HVL_SET(isa, name, Args) table.name = &name##_##isa;
+  HVL_FIXED_KERNELS(HVL_SET, fixed)
+  HVL_SET(reference, pixel_shuffle, )
+  HVL_SET(reference, patchify, )
+  HVL_SET(reference, vrc_stem, )
+  HVL_SET(reference, vrc_depthwise, )
+  HVL_SET(reference, vrc_pointwise, )
+  HVL_SET(reference, vrc_pool, )
+  HVL_HVX_KERNELS(HVL_SET, hvx)
+#undef HVL_SET
+  return table;
+}
+constexpr KernelTable kTable = make_table();
+
+}  // namespace
+
+const KernelTable& dsp_kernels() { return kTable; }
+
+}  // namespace hvl
