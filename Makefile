@@ -75,7 +75,7 @@ hexagon-build: $(BIN)/python
 # What tools/hexagon/record_session.py records, changed.
 FUZZ := build/fuzz
 SECONDS ?= 600
-FUZZ_SOURCES := tools/hexagon/fuzz_service.cc hexagon/dsp/service.cc hexagon/dsp/kernels.cc $(wildcard csrc/runtime/*.cc kernels/*/fixed.cc) \
+FUZZ_SOURCES := tools/hexagon/fuzz_service.cc hexagon/dsp/service.cc hexagon/dsp/kernels.cc hexagon/emulated/platform.cc $(wildcard csrc/runtime/*.cc kernels/*/fixed.cc) \
   $(addprefix csrc/,base/arena.cc base/hash.cc base/thread_pool.cc program/program.cc remote/check_program.cc remote/wire.cc \
     schedule/access.cc schedule/plan.cc schedule/steps.cc) $(addprefix kernels/,pixel_shuffle/reference.cc patchify/reference.cc vrc/reference.cc)
 hexagon-fuzz: $(VENV)/.installed-test hexagon-build

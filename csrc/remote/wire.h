@@ -29,6 +29,7 @@ enum class Request : uint32_t {
   kCaches,    // CachesRequest: KV caches, zeroed
   kRun,       // RunRequest, then the bytes of each bound part that is read (bound_parts)
   kCancel,    // nothing; not answered. Ends the run in progress, if there is one
+  kPutMapped = 16,  // PutMappedRequest: a weight that lies in memory of the host
 };
 
 enum class Status : uint32_t {
@@ -45,11 +46,19 @@ struct OpenRequest {
   int64_t budget = 0;  // bytes of fast memory
 };
 
+// The device reads the weight where it lies, in a buffer that the host has shared under the number of a file, for as long as the program runs.
+struct PutMappedRequest {
+  uint32_t id = 0;
+  int32_t fd = -1;
+  uint64_t buffer_bytes = 0;        // of the buffer, the same every time
+  uint64_t offset = 0, bytes = 0;   // of the weight, from a multiple of 128 on
+};
+
 struct LoadRequest {
   uint32_t id = 0;
   Program program;
   Plan plan;
-  std::vector<uint32_t> weights;  // ids of kPut, parallel to program.weights
+  std::vector<uint32_t> weights;  // ids of kPut and kPutMapped, parallel to program.weights
 };
 
 struct CachesRequest {
@@ -168,6 +177,8 @@ void fields(Io& io, T& t) {
   };
   if constexpr (std::is_same_v<M, OpenRequest>) {
     all(t.threads, t.budget);
+  } else if constexpr (std::is_same_v<M, PutMappedRequest>) {
+    all(t.id, t.fd, t.buffer_bytes, t.offset, t.bytes);
   } else if constexpr (std::is_same_v<M, LoadRequest>) {
     io(t.id);
     fields(io, t.program);

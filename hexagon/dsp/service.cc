@@ -41,6 +41,8 @@ std::vector<uint8_t> Service::answer(const uint8_t* message, size_t bytes) {
         return open(reader);
       case Request::kPut:
         return put(reader);
+      case Request::kPutMapped:
+        return put_mapped(reader);
       case Request::kLoad:
         return load(reader);
       case Request::kCaches:
@@ -67,7 +69,7 @@ Service::Outcome Service::open(WireReader& reader) {
     return Refusal{Status::kInvalid, joined("open: ", request.threads, " threads and ", request.budget, " bytes of fast memory: expected 1 .. ",
                                             kMostRemoteThreads, " and 1 .. ", kMostBudget)};
   }
-  if (!Arena::make(size_t(request.budget), fast_)) return Refusal{Status::kMemory, joined("no ", request.budget, " bytes of fast memory")};
+  if (const std::string fault = fast_.reserve(size_t(request.budget)); !fault.empty()) return Refusal{Status::kMemory, fault};
   pool_ = std::make_unique<ThreadPool>(request.threads);
   return std::nullopt;
 }
@@ -82,7 +84,27 @@ Service::Outcome Service::put(WireReader& reader) {
   Arena memory;
   if (!Arena::make(bytes, memory)) return Refusal{Status::kMemory, joined("no ", bytes, " bytes for a weight")};
   std::memcpy(memory.data(), from, bytes);
-  weights_[id] = std::move(memory);
+  const uint8_t* data = memory.data();
+  weights_[id] = {std::move(memory), data, bytes};
+  return std::nullopt;
+}
+
+Service::Outcome Service::put_mapped(WireReader& reader) {
+  PutMappedRequest request;
+  fields(reader, request);
+  if (!reader.good() || reader.left() != 0) return Refusal{Status::kMalformed, "put mapped: the message has another length"};
+  if (weights_.contains(request.id)) return Refusal{Status::kInvalid, joined("put mapped: weight ", request.id, " is there already")};
+  const uint64_t size = request.buffer_bytes;
+  if (size > uint64_t(kMostMemory) || request.bytes == 0 || request.offset % 128 != 0 || request.offset > size || request.bytes > size - request.offset) {
+    return Refusal{Status::kInvalid, joined("put mapped: ", request.bytes, " bytes at ", request.offset, " of a buffer of ", size)};
+  }
+  HostBuffer& buffer = mapped_[request.fd];
+  if (!buffer.data() && !buffer.map(request.fd, size_t(size))) {
+    mapped_.erase(request.fd);
+    return Refusal{Status::kInvalid, joined("put mapped: file ", request.fd, " is no buffer of ", size, " bytes here")};
+  }
+  if (buffer.bytes() != size) return Refusal{Status::kInvalid, joined("put mapped: file ", request.fd, " is a buffer of ", buffer.bytes(), " bytes, not ", size)};
+  weights_[request.id] = {Arena(), buffer.data() + request.offset, size_t(request.bytes)};
   return std::nullopt;
 }
 
@@ -104,15 +126,15 @@ Service::Outcome Service::load(WireReader& reader) {
   for (size_t w = 0; w < request.weights.size(); ++w) {
     const auto found = weights_.find(request.weights[w]);
     const WeightShape& shape = program.shapes[w];
-    if (found == weights_.end() || found->second.bytes() != shape.bytes) {
+    if (found == weights_.end() || found->second.bytes != shape.bytes) {
       return Refusal{Status::kInvalid, joined("load: weight ", request.weights[w], " is not there, or not of ", shape.bytes, " bytes")};
     }
     ResolvedWeight resolved;
     resolved.bytes = shape.bytes;
     if (shape.rows > 0) {
-      resolved.linear = {found->second.data(), shape.rows, shape.cols, shape.bits, shape.group_size, shape.scale_bits, shape.zero_points};
+      resolved.linear = {found->second.data, shape.rows, shape.cols, shape.bits, shape.group_size, shape.scale_bits, shape.zero_points};
     } else {
-      resolved.data = found->second.data();
+      resolved.data = found->second.data;
     }
     weights.push_back(resolved);
   }
@@ -205,7 +227,13 @@ Service::Outcome Service::run(WireReader& reader, Reply& reply, std::vector<std:
   watch.eager_transfers = request.eager != 0;
   const Executor executor(kernels_, *pool_);
   bool completed = false;
-  const Counts counts = count([&] { completed = executor.run(loaded.executable, args, {fast_.data(), ddr_.data()}, cancel, watch); });
+  uint8_t* const fast = fast_.acquire();
+  if (!fast) {
+    outputs.clear();
+    return Refusal{Status::kMemory, joined("run of ", program.name, ": others keep the fast memory")};
+  }
+  const Counts counts = count([&] { completed = executor.run(loaded.executable, args, {fast, ddr_.data()}, cancel, watch); });
+  fast_.release();
   reply.packets = counts.packets;
   reply.instructions = counts.instructions;
   reply.hvx_instructions = counts.hvx_instructions;

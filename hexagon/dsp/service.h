@@ -12,6 +12,7 @@
 #include "csrc/base/thread_pool.h"
 #include "csrc/remote/wire.h"
 #include "csrc/runtime/executor.h"
+#include "hexagon/dsp/platform.h"
 
 namespace hvl {
 
@@ -30,6 +31,11 @@ class Service {
     Arena memory;                  // of bound buffers
     std::vector<int64_t> offsets;  // by buffer; of those that are bound
   };
+  struct Weight {
+    Arena own;  // empty where the host's memory is read
+    const uint8_t* data;
+    size_t bytes;
+  };
   struct Refusal {
     Status status;
     std::string text;
@@ -38,6 +44,7 @@ class Service {
 
   Outcome open(WireReader& reader);
   Outcome put(WireReader& reader);
+  Outcome put_mapped(WireReader& reader);
   Outcome load(WireReader& reader);
   Outcome caches(WireReader& reader);
   // reply: gets what was written and what it took.
@@ -46,10 +53,12 @@ class Service {
   const KernelTable& kernels_;
   bool (*const interrupted_)();
   std::unique_ptr<ThreadPool> pool_;
-  Arena fast_, ddr_, kv_;
+  FastMemory fast_;
+  Arena ddr_, kv_;
   std::vector<KvCache> caches_;  // a layer
   StateShape cache_shape_;
-  std::map<uint32_t, Arena> weights_;
+  std::map<int32_t, HostBuffer> mapped_;  // by the file's number
+  std::map<uint32_t, Weight> weights_;
   std::map<uint32_t, std::unique_ptr<Loaded>> loaded_;
 };
 

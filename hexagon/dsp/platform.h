@@ -1,0 +1,51 @@
+// What the program on the DSP takes from the machine under it. Two implementations, chosen by the build: hexagon/device and hexagon/emulated.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <memory>
+#include <string>
+
+namespace hvl {
+
+// The NPU's memory next to its vector units.
+class FastMemory {
+ public:
+  FastMemory();
+  ~FastMemory();
+
+  // Once: that many bytes, in one piece. Returns what is wrong, or an empty string.
+  std::string reserve(size_t bytes);
+  size_t bytes() const { return bytes_; }
+
+  // Ours from here to release(); what is in it does not last beyond. Null when somebody else keeps it.
+  uint8_t* acquire();
+  void release();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+  size_t bytes_ = 0;
+};
+
+// Memory of the host that it has shared with this program under the number of a file.
+class HostBuffer {
+ public:
+  HostBuffer() = default;
+  ~HostBuffer();
+  HostBuffer(const HostBuffer&) = delete;
+  HostBuffer& operator=(const HostBuffer&) = delete;
+
+  // Once. False when there is no such buffer, or (emulated; a device cannot tell) it has another size.
+  bool map(int32_t fd, size_t bytes);
+  const uint8_t* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  const uint8_t* data_ = nullptr;
+  size_t bytes_ = 0;
+  int32_t fd_ = -1;
+};
+
+}  // namespace hvl
