@@ -23,7 +23,7 @@ def opened(folder: Path, **options: Any) -> Engine:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "gpu"}, "device is 'gpu': expected cpu, cpu-staged, hexagon-ref or hexagon-sim"),
+        ({"device": "gpu"}, "device is 'gpu': expected cpu, cpu-staged, hexagon-ref, hexagon-sim or hexagon"),
         ({"device": "hexagon-ref", "kv_bits": 16}, "kv_bits is 16: device hexagon-ref has KV caches of 8 bits only"),
         ({"vtcm": "8 parsecs"}, "vtcm"),
         ({"vtcm": -5}, "vtcm"),

@@ -13,6 +13,7 @@ enum class ErrorKind {
   kMemory,      // MemoryError: budget, cap or allocation
   kCheckpoint,  // CheckpointError (a HyperVLError): a model file is not what it should be
   kCancelled,   // CancelledError (a HyperVLError)
+  kDevice,      // DeviceError (a HyperVLError): it is not there, refused, or failed
   kRuntime,     // HyperVLError
 };
 

@@ -183,11 +183,12 @@ void bind_model(py::module_& m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
       .def(py::init([](const py::dict& config, std::shared_ptr<WeightStore> weights, int32_t threads, const py::dict& spec, int32_t activation_bits,
                        int32_t kv_bits, int64_t budget, int32_t context_length, std::vector<int> cpus, const py::list& plans, bool integer,
-                       std::vector<std::string> remote, double remote_timeout_s) {
+                       std::vector<std::string> remote_command, std::string remote_library, int32_t remote_arch, double remote_timeout_s,
+                       int64_t remote_window_bytes) {
              ModelConfig c = model_config_from(config);
              const Arithmetic arithmetic = integer ? Arithmetic::kInteger : Arithmetic::kFloat;
              ModelOptions options{threads, activation_bits, kv_bits, arithmetic, spec_from(spec), budget, context_length, std::move(cpus), {},
-                                  {std::move(remote), remote_timeout_s}};
+                                  {std::move(remote_command), std::move(remote_library), remote_arch, remote_timeout_s, remote_window_bytes}};
              for (const auto& plan : plans) options.plans.push_back(plan_parsed(plan.cast<py::dict>()));
              py::gil_scoped_release release;
              return std::make_shared<Model>(std::move(c), std::move(weights), options);
@@ -195,7 +196,8 @@ void bind_model(py::module_& m) {
            py::arg("config"), py::arg("weights"), py::kw_only(), py::arg("threads"), py::arg("spec"), py::arg("activation_bits") = 16,
            py::arg("kv_bits") = 16, py::arg("budget") = 0, py::arg("context_length") = 0, py::arg("cpus") = std::vector<int>(),
            py::arg("plans") = py::list(), py::arg("integer") = false,
-           py::arg("remote") = std::vector<std::string>(), py::arg("remote_timeout_s") = 600.0)
+           py::arg("remote_command") = std::vector<std::string>(), py::arg("remote_library") = "", py::arg("remote_arch") = 0,
+           py::arg("remote_timeout_s") = RemoteOptions().timeout_s, py::arg("remote_window_bytes") = RemoteOptions().window_bytes)
       .def_property_readonly("budget", [](const Model& model) { return model.options().budget; })
       .def_property_readonly("threads", [](const Model& model) { return model.options().threads; })
       .def_property_readonly("cpus", [](const Model& model) { return model.options().cpus; })
@@ -218,6 +220,8 @@ void bind_model(py::module_& m) {
            py::arg("model"), py::arg("context_length"))
       .def_property_readonly("length", &Session::length)
       .def_property_readonly("context_length", &Session::context_length)
+      .def_property_readonly("device_failed", [](const Session& s) { return s.remote() && s.remote()->failed(); })
+      .def_property_readonly("device_parts", [](const Session& s) { return s.remote() ? s.remote()->parts() : 0; })
       .def_property_readonly("parallel_jobs", &Session::parallel_jobs)
       .def("reset", [](Session& s) { s.truncate(0); })
       .def("truncate", &Session::truncate, py::arg("length"))

@@ -21,6 +21,8 @@ const char* python_error_name(ErrorKind kind) {
       return "CheckpointError";
     case ErrorKind::kCancelled:
       return "CancelledError";
+    case ErrorKind::kDevice:
+      return "DeviceError";
     default:
       return "HyperVLError";
   }

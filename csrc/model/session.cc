@@ -36,9 +36,9 @@ Session::Session(std::shared_ptr<const Model> model, int32_t context_length)
       context_length_(context_length),
       pool_(model_->options().threads, model_->options().cpus),
       executor_(kernel_table(selected_isa(), model_->options().arithmetic), pool_),
-      remote_(model_->options().remote.command.empty()
-                  ? nullptr
-                  : std::make_unique<RemoteDevice>(model_->options().remote, model_->options().threads, model_->options().budget)),
+      remote_(model_->options().remote.any()
+                  ? std::make_unique<RemoteDevice>(model_->options().remote, model_->options().threads, model_->options().budget)
+                  : nullptr),
       resizer_(kernel_table(selected_isa()), pool_),
       prefill_layers_(model_->text_layers(context_length, kPrefillChunk)),
       decode_layers_(model_->text_layers(context_length, 1)),

@@ -57,11 +57,14 @@ inline constexpr uint32_t kGetDspInfo = 2, kArchVersion = 6, kUnsignedSupport = 
 struct DspInfo {
   uint32_t domain, attribute, value;
 };
-inline constexpr uint32_t kControlUnsigned = 2, kKillProcess = 6, kReserveSession = 13, kGetUri = 15;
+inline constexpr uint32_t kControlUnsigned = 2, kKillProcess = 6, kSessionClose = 7, kReserveSession = 13, kGetUri = 15;
 struct ControlUnsigned {
   int domain, enable;
 };
 struct KillProcess {
+  int domain;
+};
+struct SessionClose {
   int domain;
 };
 struct ReserveSession {

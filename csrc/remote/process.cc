@@ -29,7 +29,7 @@ constexpr size_t kMostWords = 2000;
 
 Process::Process(const std::vector<std::string>& command) : owner_(getpid()) {
   int ends[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) fail(ErrorKind::kRuntime, "no socket for ", command.at(0), ": ", std::strerror(errno));
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) fail(ErrorKind::kDevice, "no socket for ", command.at(0), ": ", std::strerror(errno));
   socket_ = ends[0];
   stderr_ = memfd_create("stderr", MFD_CLOEXEC);
   posix_spawn_file_actions_t actions;
@@ -83,7 +83,7 @@ void Process::end(const std::string& why) {
   }
   ended_ = joined("the emulated device ", why, how, last_words());
   stop();
-  fail(ErrorKind::kRuntime, ended_);
+  fail(ErrorKind::kDevice, ended_);
 }
 
 bool Process::flush() {
@@ -103,11 +103,13 @@ bool Process::flush() {
 }
 
 void Process::send(const std::vector<uint8_t>& message) {
-  if (!ended_.empty()) fail(ErrorKind::kRuntime, ended_);
-  if (getpid() != owner_) fail(ErrorKind::kRuntime, "the emulated device belongs to the process that forked this one: load the model again");
+  if (!ended_.empty()) fail(ErrorKind::kDevice, ended_);
+  if (getpid() != owner_) fail(ErrorKind::kDevice, "the emulated device belongs to the process that forked this one: load the model again");
   unsent_.insert(unsent_.end(), message.begin(), message.end());
   flush();
 }
+
+void Process::cancel() { send(WireWriter(uint32_t(Request::kCancel)).finish()); }
 
 std::vector<uint8_t> Process::exchange(const std::vector<uint8_t>& message, double timeout_s, const std::function<void()>& tick) {
   send(message);

@@ -1,4 +1,4 @@
-// A process that answers messages (csrc/remote/wire.h) on its standard input and output.
+// A channel to a process that answers messages on its standard input and output.
 #pragma once
 
 #include <sys/types.h>
@@ -8,25 +8,27 @@
 #include <string>
 #include <vector>
 
+#include "csrc/remote/channel.h"
+
 namespace hvl {
 
-class Process {
+class Process : public Channel {
  public:
   // Starts command[0]. Error kNotFound when it cannot be started.
   explicit Process(const std::vector<std::string>& command);
-  ~Process();  // ends it at once
+  ~Process() override;
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
-  // Sends a message with its length, and returns the reply without. `tick` is called about 50 times a second meanwhile, and may send.
-  // Error kRuntime when the process has ended (with its exit code and what it wrote to standard error), or there is no reply within
-  // `timeout_s` seconds in which this process itself ran: then it is ended, and every later call is the same error.
-  std::vector<uint8_t> exchange(const std::vector<uint8_t>& message, double timeout_s, const std::function<void()>& tick);
-  void send(const std::vector<uint8_t>& message);
-  // Ends it; this and every later call is Error kRuntime: "the emulated device `why`".
-  [[noreturn]] void end(const std::string& why);
+  const char* name() const override { return "the emulated device"; }
+  bool ended() const override { return !ended_.empty(); }
+  // An error says the exit code and what the process wrote to standard error. Of the seconds only those count in which this process itself ran.
+  std::vector<uint8_t> exchange(const std::vector<uint8_t>& message, double timeout_s, const std::function<void()>& tick) override;
+  void cancel() override;
+  [[noreturn]] void end(const std::string& why) override;
 
  private:
+  void send(const std::vector<uint8_t>& message);
   void stop();
   std::string last_words() const;
   bool flush();  // whether everything is sent

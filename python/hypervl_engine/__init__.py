@@ -14,7 +14,7 @@ from typing import Any
 from ._core import cpu_info
 from .chat import Chat
 from .engine import Engine, load
-from .errors import CancelledError, CheckpointError, HyperVLError
+from .errors import CancelledError, CheckpointError, DeviceError, HyperVLError
 from .generation import GenerationConfig, Result, Score, Stats
 from .images import load_image
 from .machine import usable_cores
@@ -24,6 +24,7 @@ __all__ = [
     "CancelledError",
     "Chat",
     "CheckpointError",
+    "DeviceError",
     "Engine",
     "GenerationConfig",
     "HyperVLError",

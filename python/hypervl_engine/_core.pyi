@@ -132,14 +132,19 @@ class Model:
         cpus: list[int] = ...,
         plans: list[dict[str, Any]] = ...,
         integer: bool = False,
-        remote: Sequence[str] = (),
-        remote_timeout_s: float = 600.0,
+        remote_command: Sequence[str] = (),
+        remote_library: str = "",
+        remote_arch: int = 0,
+        remote_timeout_s: float = ...,
+        remote_window_bytes: int = ...,
     ) -> None:
         """`config` is config.json's content, validated. `spec`: HardwareSpec.values(); `budget`: bytes of fast memory (0: what the spec
         has); `context_length`: prefill and decode are planned for it at once (0: when they are first asked for); `cpus`: one for each
         thread, to bind a session's threads to (the caller's own, the first, is left alone), or none; `plans`: used for the Programs
         they were made for; `integer`: the arithmetic of docs/integer_arithmetic.md instead of float32 (kv_bits 8 only).
-        `remote`: the command of a process that every session starts one of, and that runs all Programs instead of this one.
+        `remote_command`: of a process that every session starts one of, and that runs all Programs instead of this one;
+        `remote_library`: of FastRPC, whose DSP does, of architecture `remote_arch` (0: it is asked); `remote_timeout_s`: for one run there;
+        `remote_window_bytes`: that one program there can address; what does not fit goes to further ones.
         MemoryError naming the smallest budget that works when a Program of a full tile or of the text does not fit."""
     @property
     def budget(self) -> int:
@@ -227,8 +232,14 @@ class Session:
         prefill_tokens, decode_tokens, drafted_tokens, accepted_tokens, transferred_in_bytes, transferred_out_bytes. Since the session was
         made: fast_peak_bytes (measured), fast_planned_bytes. And fast_budget_bytes, ddr_bytes, block_bytes (features, embeddings, hidden
         states, logits), arena_bytes (planned fast, DDR and blocks: all activations), kv_cache_bytes, image_bytes (resized pixels)."""
+    @property
+    def device_failed(self) -> bool:
+        """Whether the device that runs its Programs has ended: every later call is that DeviceError."""
+    @property
+    def device_parts(self) -> int:
+        """Programs on that device, each with memory of its own."""
     def remote_counts(self) -> dict[str, dict[str, int]]:
-        """What runs in the process of `remote` took since the last `reset_stats`, by Program: runs, packets, instructions,
+        """What ran on such a device took since the last `reset_stats`, by Program: runs, packets, instructions,
         hvx_instructions. Else empty."""
     def reset_stats(self) -> None: ...
     def start_trace(self) -> None:

@@ -121,11 +121,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--model", metavar="FOLDER", help="checkpoint (default: the demo model)")
     parser.add_argument("--threads", type=int, help="default: the physical cores this process may use")
     parser.add_argument("--activation-bits", type=int, choices=(8, 16), default=16)
-    parser.add_argument("--kv-bits", type=int, choices=(8, 16), help="of the KV cache (default: 16; hexagon-ref and -sim have 8 only)")
+    parser.add_argument("--kv-bits", type=int, choices=(8, 16), help="of the KV cache (default: 16; those named hexagon have 8 only)")
     parser.add_argument(
         "--device", choices=DEVICES,
         help="cpu (default); cpu-staged; hexagon-ref: the NPU's integer arithmetic, slow (docs/integer_arithmetic.md); "
-        "or hexagon-sim: the same in an emulator, slower still (docs/hexagon.md)",
+        "hexagon-sim: the same in an emulator, slower still; or hexagon: on a Snapdragon's NPU, untested there (docs/hexagon.md)",
     )  # fmt: skip
     parser.add_argument("--context-length", type=int, help="tokens a conversation can hold")
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where packed weights are kept")

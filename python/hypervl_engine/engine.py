@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import threading
-import weakref
+import warnings
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
 from .checkpoint import Checkpoint, open_checkpoint
-from .devices import DEVICES, INTEGER_DEVICES
+from .devices import DEVICES, INTEGER_DEVICES, NPU_DEVICE, REMOTE_DEVICES
+from .errors import DeviceError
 from .generation import GenerationConfig, Result, Score, eos_token_ids
 from .hardware import HardwareSpec
 from .images import DEFAULT_MAX_PIXELS, Rgb, load_images
@@ -23,15 +23,19 @@ from .machine import usable_cores
 from .placement import Placement, with_tile_size
 from .plan import Plan, plan_engine
 from .prompt import Picture, Prompt, Scale, check_context, check_scale, check_visual_tokens, expand, make_picture
+from .session_pool import SessionPool
 from .stream import Call, Stream, answer
 from .tokenizer import ImagePart, Message, Part, Tokenizer, check_files
 
 if TYPE_CHECKING:
     from .chat import Chat
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 DEFAULT_CONTEXT_LENGTH = 4096
-_IDLE_SESSIONS = 2
 _DEMO = Path(__file__).parent / "demo" / "model"
+_NPU_THREADS = 4  # vector units that every NPU of the supported architectures has
 _SCORE_CHUNK = 64  # answer tokens whose logits are held at once
 
 
@@ -44,6 +48,7 @@ def load(
     kv_bits: int | None = None,
     context_length: int | None = None,
     device: str | None = None,
+    fallback: Literal["cpu", "hexagon-ref"] | None = None,
     vtcm: int | str | None = None,
     spec: str | os.PathLike[str] | HardwareSpec | None = None,
     plan: str | os.PathLike[str] | None = None,
@@ -69,6 +74,10 @@ def load(
     Device "hexagon-ref" does change results: it computes in integers throughout, what the NPU will (docs/integer_arithmetic.md),
     with plain C++ and therefore slowly; in place, or through fast memory if `spec` is a machine that copies. Device "hexagon-sim" gives
     the same results from the DSP program in an emulator (docs/hexagon.md), much more slowly; every session has a process of its own.
+    Device "hexagon" is to give them from a Snapdragon's NPU, planned for `spec` hexagon-v73 if none is given, with 4 threads there
+    by default; it has been tested against a stand-in of the vendor's library only. fallback: the device to use instead, with a
+    RuntimeWarning, when one of those two is not there (`load` gives an engine for the other) or fails (calls of generate,
+    encode and score that would end with a DeviceError give the result of the other).
     tile_size: side of the tiles in pixels, default the checkpoint's; "auto" lets the scheduler choose the side of least
     predicted time a pixel. Another side than the checkpoint was trained with does change results.
 
@@ -76,10 +85,22 @@ def load(
 
     Raises FileNotFoundError when there is no such folder, or no emulator for "hexagon-sim", CheckpointError when it is
     not a usable checkpoint or the plan is another's, MemoryError naming the smallest budget that works when `vtcm` is
-    too small, ValueError for other arguments out of range.
+    too small (or what the NPU has, when it is too large), DeviceError when "hexagon" is not there or refuses a session,
+    ValueError for other arguments out of range.
     """
     if device is not None and device not in DEVICES:
         raise ValueError(f"device is {device!r}: expected {', '.join(DEVICES[:-1])} or {DEVICES[-1]}")
+    if fallback not in (None, "cpu", "hexagon-ref") or (fallback and device not in REMOTE_DEVICES):
+        raise ValueError(f"fallback is {fallback!r}: expected cpu or hexagon-ref, for a device among {' and '.join(REMOTE_DEVICES)}")
+
+    def instead() -> Engine:
+        assert fallback is not None
+        return load(
+            path, threads=threads, pin_threads=pin_threads, activation_bits=activation_bits, kv_bits=given_kv_bits,
+            context_length=context_length, device=fallback, tile_size=tile_size, cache_dir=cache_dir, progress=progress, verify=verify,
+        )  # fmt: skip
+
+    given_kv_bits = kv_bits
     if threads is not None and not 1 <= threads <= 1024:
         raise ValueError(f"threads is {threads}: expected 1 to 1024")
     if activation_bits not in (8, 16):
@@ -103,7 +124,8 @@ def load(
     folder, config, eos = checkpoint.folder, checkpoint.parsed_config, eos_token_ids(generation)
     check_files(folder)
     weights = checkpoint.open_weights(cache_dir=cache_dir, progress=progress, verify=verify)
-    placement = Placement.choose(threads or usable_cores(), device, vtcm, spec, plan, cache_dir)
+    default_threads = _NPU_THREADS if device == NPU_DEVICE else usable_cores()
+    placement = Placement.choose(threads or default_threads, device, vtcm, spec, plan, cache_dir)
     if pin_threads:
         placement = placement.pinned()
     if tile_size is not None:
@@ -111,7 +133,35 @@ def load(
     model = placement.model(checkpoint.config, weights, activation_bits, kv_bits, context_length)
     if placement.file is not None:
         placement.file.check_model(model)
-    return Engine(checkpoint, model, lambda: Tokenizer(folder, config, eos), context_length, activation_bits, kv_bits, placement)
+    engine = Engine(checkpoint, model, lambda: Tokenizer(folder, config, eos), context_length, activation_bits, kv_bits, placement)
+    if device == NPU_DEVICE or fallback:
+        try:
+            engine.open_device()
+        except (DeviceError, MemoryError) as error:
+            if fallback is None:
+                raise
+            _warn_of_fallback(device, fallback, error, 2)
+            return instead()
+    if fallback:
+        engine.set_fallback(fallback, instead)
+    return engine
+
+
+def _warn_of_fallback(device: str | None, fallback: str, error: Exception, stacklevel: int) -> None:
+    warnings.warn(f"{fallback} is used instead of device {device}: {error}", RuntimeWarning, stacklevel=stacklevel + 1)
+
+
+def _falls_back(method: Callable[Concatenate[Engine, P], T]) -> Callable[Concatenate[Engine, P], T]:
+    """Lets another engine answer when the device fails and `load` was told so."""
+
+    @wraps(method)
+    def call(self: Engine, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except DeviceError as error:
+            return method(self._fallen_back(error), *args, **kwargs)
+
+    return call
 
 
 class Engine:
@@ -140,13 +190,32 @@ class Engine:
         self.branches: tuple[str, ...] = tuple(self.config.vision_configs)
         self.default_branch: str = self.config.default_branch
         self.generation_config = GenerationConfig.from_checkpoint(checkpoint.generation_config)
-        self._pool = _SessionPool()
+        self._pool = SessionPool()
+        self._fallback: tuple[str, Callable[[], Engine]] | None = None
+        self._instead: Engine | None = None
+
+    def open_device(self) -> None:
+        """Starts the session that the first call will use. DeviceError, MemoryError."""
+        self._pool.end(self._pool.start(self.new_session))
+
+    def set_fallback(self, device: str, make: Callable[[], Engine]) -> None:
+        """What answers a call of generate, encode or score that ends with a DeviceError."""
+        self._fallback = (device, make)
+
+    def _fallen_back(self, error: DeviceError) -> Engine:
+        if self._fallback is None:
+            raise error
+        device, make = self._fallback
+        _warn_of_fallback(self.spec.name, device, error, 3)
+        self._instead = self._instead or make()
+        return self._instead
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Read when it is first asked for. CheckpointError when its files are not usable."""
         return self._read_tokenizer()
 
+    @_falls_back
     def generate(self, image: Any, prompt: str, **options: Any) -> Result:
         """Answers a prompt about an image, and returns when the answer is complete.
 
@@ -215,6 +284,7 @@ class Engine:
 
         return Chat(self, system, **options)
 
+    @_falls_back
     def score(
         self,
         image: Any,
@@ -257,6 +327,7 @@ class Engine:
             self._pool.end(call)
         return Score(answer, tuple(answer_ids), tuple(logprobs), tuple(offsets))
 
+    @_falls_back
     def encode(
         self,
         image: Any,
@@ -394,69 +465,3 @@ def user_message(prompt: str, images: int) -> Message:
         raise ValueError("the prompt is empty: expected text, or an image")
     parts: list[Part] = [ImagePart() for _ in range(images)]
     return Message("user", (*parts, prompt) if prompt else tuple(parts))
-
-
-class _SessionPool:
-    """Lends sessions to calls, and keeps a few for the next ones. A session serves one call at a time."""
-
-    def __init__(self) -> None:
-        self._idle: list[_core.Session] = []
-        self._calls: set[Call] = set()
-        self._lock = threading.RLock()  # re-entrant: a signal handler may call Engine.cancel
-        self.last_stats: dict[str, Any] = {}
-        _pools.add(self)
-
-    def start(self, new_session: Callable[[], _core.Session]) -> Call:
-        with self._lock:
-            session = self._idle.pop() if self._idle else None
-        session = session or new_session()
-        session.reset_stats()
-        return self.watch(session)
-
-    def watch(self, session: _core.Session) -> Call:
-        """A call on a session that stays with its owner (see `forget`)."""
-        call = Call(session)
-        with self._lock:
-            self._calls.add(call)
-        return call
-
-    def forget(self, call: Call) -> _core.Session | None:
-        with self._lock:
-            self._calls.discard(call)
-        return call.finish()
-
-    def end(self, call: Call) -> None:
-        session = self.forget(call)
-        if session is None:
-            return
-        raw = session.stats() if call.stats is None else call.stats
-        stats: dict[str, Any] = {name: value for name, value in raw.items() if name.endswith("_bytes")}
-        if counts := session.remote_counts():
-            stats["programs"] = counts
-        session.reset()
-        with self._lock:
-            self.last_stats = stats
-            if len(self._idle) < _IDLE_SESSIONS:
-                self._idle.append(session)
-
-    def cancel(self) -> None:
-        with self._lock:
-            calls = list(self._calls)
-        for call in calls:
-            call.cancel()
-
-    def after_fork(self) -> None:
-        """In the child: the lock may have been held by a thread that is gone, and with it its calls."""
-        self._lock = threading.RLock()
-        self._calls = set()
-
-
-_pools: weakref.WeakSet[_SessionPool] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for pool in list(_pools):
-        pool.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

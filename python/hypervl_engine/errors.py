@@ -11,3 +11,7 @@ class CheckpointError(HyperVLError):
 
 class CancelledError(HyperVLError):
     """The call was cancelled."""
+
+
+class DeviceError(HyperVLError):
+    """A device other than this processor is not there, refused a session, or failed; the message says what to do."""

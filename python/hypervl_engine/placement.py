@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from . import _core
 from .checkpoint import Checkpoint
-from .devices import EMULATED_DEVICE, INTEGER_DEVICES, emulator_command
+from .devices import INTEGER_DEVICES, NPU_DEVICE, remote_options
 from .hardware import Figure, HardwareSpec, cpu_spec, load_spec
 from .machine import core_cpus
 from .plan import PlanFile, parse_bytes
@@ -55,6 +55,8 @@ class Placement:
             if (made_for := int(file.spec.figures["contexts"].value)) < threads:
                 raise ValueError(f"{plan}: made for {made_for} threads, not for {threads}: load with threads={made_for}, or plan again")
             return cls(threads, file.spec, file.budget, file, device in INTEGER_DEVICES)
+        if spec is None and device == NPU_DEVICE:
+            spec = "hexagon-v73"
         given = cpu_spec(threads, device == "cpu-staged", cache_dir=cache_dir)
         if spec is not None:
             given = load_spec(spec, threads=threads, cache_dir=cache_dir)
@@ -85,7 +87,7 @@ class Placement:
     ) -> _core.Model:
         """The model with every Program of full tiles and of the text planned. MemoryError naming the smallest budget that works."""
 
-        remote = emulator_command() if self.spec.name == EMULATED_DEVICE else []
+        remote = remote_options(self.spec.name)
 
         def make(budget: int, plans: list[dict[str, Any]]) -> _core.Model:
             return _core.Model(
@@ -100,7 +102,7 @@ class Placement:
                 cpus=self.cpus,
                 plans=plans,
                 integer=self.integer,
-                remote=remote,
+                **remote,
             )
 
         try:
