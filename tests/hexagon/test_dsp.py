@@ -52,7 +52,8 @@ def small_picture() -> np.ndarray:
 def child_of(session: object, command: str) -> int:
     """The process that a session just started."""
     del session
-    listed = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    listing = ["ps", "-ww", "--ppid", str(os.getpid()), "-o", "pid=,args="]
+    listed = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
     return int([line.split()[0] for line in listed.splitlines() if command in line][-1])
 
 
