@@ -1,9 +1,12 @@
 // The one error type above the kernels. Kinds map to Python types in csrc/bindings.
 #pragma once
 
-#include <sstream>
+#include <stdio.h>
+
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 
 namespace hvl {
 
@@ -17,12 +20,30 @@ enum class ErrorKind {
   kRuntime,     // HyperVLError
 };
 
-// joined("expected ", a, ", got ", b)
+template <typename T>
+void append_text(std::string& to, const T& part) {
+  if constexpr (std::is_convertible_v<T, std::string_view>) {
+    to += std::string_view(part);
+  } else if constexpr (std::is_same_v<T, char>) {
+    to += part;
+  } else if constexpr (std::is_floating_point_v<T>) {
+    char digits[32];
+    snprintf(digits, sizeof digits, "%g", double(part));
+    to += digits;
+  } else {
+    static_assert(std::is_integral_v<T>);
+    char digits[32];
+    snprintf(digits, sizeof digits, std::is_signed_v<T> ? "%lld" : "%llu", static_cast<long long>(part));
+    to += digits;
+  }
+}
+
+// joined("expected ", a, ", got ", b). Without streams, which no library on the DSP has.
 template <typename... Parts>
 std::string joined(const Parts&... parts) {
-  std::ostringstream out;
-  (out << ... << parts);
-  return out.str();
+  std::string text;
+  (append_text(text, parts), ...);
+  return text;
 }
 
 class Error : public std::runtime_error {

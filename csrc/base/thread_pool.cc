@@ -4,8 +4,10 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <new>
+#include <thread>
 #include <utility>
 
 #if defined(__x86_64__)
@@ -80,6 +82,7 @@ struct ThreadPool::Shared {
   std::atomic<int32_t> sleepers{0};
   std::atomic<bool> stop{false};
   uint32_t fork_count_at_start = 0;
+  std::vector<std::thread> workers;
 
   // Claims and runs one chunk as thread `thread`; false when none is left.
   bool work_once(int thread) {
@@ -126,7 +129,7 @@ ThreadPool::~ThreadPool() { stop_workers(); }
 void ThreadPool::start_workers() {
   shared_ = new Shared;
   shared_->fork_count_at_start = fork_count.load();
-  workers_.reserve(threads_ - 1);
+  shared_->workers.reserve(threads_ - 1);
   struct StopUnlessDone {
     ThreadPool* pool;
     ~StopUnlessDone() {
@@ -134,8 +137,8 @@ void ThreadPool::start_workers() {
     }
   } guard{this};
   for (int i = 1; i < threads_; ++i) {
-    workers_.emplace_back([shared = shared_, i] { shared->worker(i); });
-    if (!cpus_.empty()) bind_to_cpu(workers_.back(), cpus_[i]);
+    shared_->workers.emplace_back([shared = shared_, i] { shared->worker(i); });
+    if (!cpus_.empty()) bind_to_cpu(shared_->workers.back(), cpus_[i]);
   }
   guard.pool = nullptr;
 }
@@ -144,15 +147,13 @@ void ThreadPool::stop_workers() {
   if (!shared_) return;
   if (shared_->fork_count_at_start != fork_count.load()) {
     // A forked child: the threads do not exist here. Their handles cannot be joined or destroyed; they are given up with their state.
-    new std::vector<std::thread>(std::move(workers_));
     shared_ = nullptr;
     return;
   }
   shared_->stop = true;
   shared_->wake.fetch_add(1);
   shared_->wake.notify_all();
-  for (auto& worker : workers_) worker.join();
-  workers_.clear();
+  for (auto& worker : shared_->workers) worker.join();
   delete shared_;
   shared_ = nullptr;
 }

@@ -1,9 +1,7 @@
 // Splits one job at a time over a fixed set of threads, the caller among them.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
-#include <thread>
 #include <vector>
 
 namespace hvl {
@@ -51,7 +49,6 @@ class ThreadPool {
   const std::vector<int> cpus_;
   int64_t jobs_ = 0;
   Shared* shared_ = nullptr;
-  std::vector<std::thread> workers_;
 };
 
 }  // namespace hvl

@@ -11,6 +11,7 @@
 
 #include "csrc/base/error.h"
 #include "hexagon/device/threads.h"
+#include "hexagon/device/vector_unit.h"
 #include "hexagon/dsp/kernels.h"
 #include "hexagon/dsp/service.h"
 
@@ -81,6 +82,7 @@ Session* Session::of_this_thread() {
 }
 
 void* Session::work(void* context) {
+  const VectorUnit unit;
   auto& session = *static_cast<Session*>(context);
   session.thread_ = pthread_self();
   session.working_ = true;
