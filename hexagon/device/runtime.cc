@@ -54,9 +54,27 @@ steady_clock::time_point steady_clock::now() noexcept {
 }  // namespace __1
 }  // namespace std
 
-// Nothing is destroyed when the library is unloaded: its one object outlives it on purpose.
 extern "C" {
+
+// Nothing is destroyed when the library is unloaded: its one object outlives it on purpose.
 int __cxa_atexit(void (*)(void*), void*, void*) { return 0; }
 void* __dso_handle = nullptr;
 void __cxa_pure_virtual() { hvl::end_program(hvl::ErrorKind::kRuntime, "a pure virtual function was called"); }
+
+// A local static's first use: its first byte is 1 once it is made, its second while somebody makes it.
+int __cxa_guard_acquire(uint8_t* guard) {
+  for (;;) {
+    if (__atomic_load_n(guard, __ATOMIC_ACQUIRE) != 0) return 0;
+    if (__atomic_exchange_n(guard + 1, uint8_t(1), __ATOMIC_ACQUIRE) == 0) {
+      if (__atomic_load_n(guard, __ATOMIC_ACQUIRE) == 0) return 1;
+      __atomic_store_n(guard + 1, uint8_t(0), __ATOMIC_RELEASE);
+      return 0;
+    }
+  }
 }
+void __cxa_guard_release(uint8_t* guard) {
+  __atomic_store_n(guard, uint8_t(1), __ATOMIC_RELEASE);
+  __atomic_store_n(guard + 1, uint8_t(0), __ATOMIC_RELEASE);
+}
+
+}  // extern "C"
