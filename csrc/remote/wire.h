@@ -70,7 +70,7 @@ struct RunRequest {
   uint32_t id = 0;
   RunScalars run;
   int32_t image_height = 0, image_width = 0;  // of the tile's rectangle, which is the whole image that is sent
-  uint32_t eager = 0;                         // csrc/runtime/transfers.h
+  uint32_t eager = 0;                         // csrc/runtime/dma.h
 };
 
 // Every reply: the text of an error; what a run took; then the bytes of each bound part that it wrote.

@@ -33,8 +33,8 @@ class Unreadable {
 // The streamed blocks, one ahead of the step that runs. Which slot, and when a block may be fetched: csrc/schedule/steps.h.
 class Executor::Ring {
  public:
-  Ring(const Executable& executable, const RunArgs& args, TransferEngine& engine, bool eager)
-      : executable_(executable), engine_(engine), eager_(eager), cursor_(executable.program, executable.plan, args.run) {
+  Ring(const Executable& executable, const RunArgs& args, TransferEngine& engine)
+      : executable_(executable), engine_(engine), cursor_(executable.program, executable.plan, args.run) {
     find();
   }
 
@@ -43,7 +43,7 @@ class Executor::Ring {
     static const TransferList kNothing;
     if (!ahead_.exists || cursor_.step().op != step.op || !same(cursor_.step(), step)) return kNothing;
     if (!ahead_.started) start();
-    if (!eager_) engine_.run(ahead_.list, ahead_.step, ahead_.base);
+    engine_.wait(ahead_.transfers);
     current_ = ahead_;
     base = current_.base;
     cursor_.next();
@@ -57,6 +57,7 @@ class Executor::Ring {
     bool exists = false, started = false, both = false;
     Step step;
     TransferList list;
+    TransferEngine::Started transfers;
     int64_t base = 0;
   };
 
@@ -66,7 +67,7 @@ class Executor::Ring {
   }
 
   void start() {
-    if (eager_) engine_.run(ahead_.list, ahead_.step, ahead_.base);
+    ahead_.transfers = engine_.start(ahead_.list, ahead_.step, ahead_.base);
     ahead_.started = true;
   }
 
@@ -90,7 +91,6 @@ class Executor::Ring {
 
   const Executable& executable_;
   TransferEngine& engine_;
-  const bool eager_;
   StepCursor cursor_;
   Block current_, ahead_;
   int slot_ = 1;
@@ -104,14 +104,14 @@ bool Executor::run(const Executable& executable, const RunArgs& args, const RunM
   }
   const Clock::time_point start = Clock::now();
   TransferStats unwatched;
-  TransferEngine engine(executable, args, memory.fast, memory.ddr, watch.transfers ? *watch.transfers : unwatched);
+  TransferEngine engine(executable, args, memory.fast, memory.ddr, watch.eager_transfers, watch.transfers ? *watch.transfers : unwatched);
   const auto moved = [&](const TransferList& list, const Step& step, double from, bool store) {
     if (!watch.trace || list.count == 0) return;
     TraceEvent e{true, store, step, from, seconds_since(start) - from, 0, list.count};
     for (const Transfer& t : list) e.bytes += t.bytes();
     watch.trace->push_back(e);
   };
-  Ring ring(executable, args, engine, watch.eager_transfers);
+  Ring ring(executable, args, engine);
   Frame frame{executable, args, memory, {}};
   for (StepCursor cursor(executable.program, plan, args.run); !cursor.done(); cursor.next()) {
     const Step& step = frame.step = cursor.step();
@@ -123,7 +123,7 @@ bool Executor::run(const Executable& executable, const RunArgs& args, const RunM
       const double from = watch.trace ? seconds_since(start) : 0;
       if (step.first) {
         const TransferList loads = loads_before(executable.program, plan, step, args.run);
-        engine.run(loads, step);
+        engine.wait(engine.start(loads, step));
         moved(loads, step, from, false);
       }
       const double then = watch.trace ? seconds_since(start) : 0;
@@ -141,7 +141,7 @@ bool Executor::run(const Executable& executable, const RunArgs& args, const RunM
     if (plan.staged && step.last) {
       const double then = watch.trace ? seconds_since(start) : 0;
       const TransferList stores = stores_after(executable.program, plan, step, args.run);
-      engine.run(stores, step);
+      engine.wait(engine.start(stores, step));
       moved(stores, step, then, true);
     }
   }

@@ -28,7 +28,7 @@ struct RunWatch {
   std::vector<TraceEvent>* trace = nullptr;            // measured times are appended
   TransferStats* transfers = nullptr;
   const std::vector<DdrRange>* unreadable = nullptr;   // staged: DDR that no kernel may touch
-  bool eager_transfers = false;                        // staged: see transfers.h
+  bool eager_transfers = false;                        // staged: see dma.h
 };
 
 class Executor {

@@ -1,7 +1,6 @@
 #include "csrc/runtime/transfers.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "csrc/schedule/access.h"
 
@@ -46,19 +45,20 @@ uint8_t* TransferEngine::resolve(Transfer& t, const Step& step) const {
   return static_cast<uint8_t*>(args_.bound[t.index]) + (int64_t(r.top) * args_.image_width + args_.tile_left) * 3;
 }
 
-void TransferEngine::run(const TransferList& list, const Step& step, int64_t base) {
+TransferEngine::Started TransferEngine::start(const TransferList& list, const Step& step, int64_t base) {
+  Started started{ring_.next(), ring_.next()};
   for (Transfer t : list) {
     uint8_t* const there = resolve(t, step);
     uint8_t* const here = fast_ + base + t.fast_offset;
-    for (int64_t r = 0; r < t.rows; ++r) {
-      if (t.store) {
-        std::memcpy(there + r * t.stride, here + r * t.fast_stride, size_t(t.row_bytes));
-      } else {
-        std::memcpy(here + r * t.fast_stride, there + r * t.stride, size_t(t.row_bytes));
-      }
+    if (t.store) {
+      ring_.push({there, here, t.rows, t.row_bytes, t.stride, t.fast_stride});
+    } else {
+      ring_.push({here, there, t.rows, t.row_bytes, t.fast_stride, t.stride});
     }
     (t.store ? stats_.bytes_out : stats_.bytes_in) += t.bytes();
   }
+  started.end = ring_.next();
+  return started;
 }
 
 }  // namespace hvl

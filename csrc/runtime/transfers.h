@@ -1,12 +1,10 @@
-// The transfer engine of device "cpu-staged": copies between DDR and the fast arena, at the moments the Plan says.
-//
-// An NPU's engine reads its source at any time between start and wait. Here it is one of the two ends: `eager` copies at start, else at
-// wait. A plan that lets somebody write the source in between, or read the target before, gives different results in one of them: tests run both.
+// What a staged Plan moves between DDR and the fast arena, at the moments it says.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "csrc/runtime/dma.h"
 #include "csrc/runtime/executable.h"
 
 namespace hvl {
@@ -24,11 +22,16 @@ struct TransferStats {
 
 class TransferEngine {
  public:
-  TransferEngine(const Executable& executable, const RunArgs& args, uint8_t* fast, uint8_t* ddr, TransferStats& stats)
-      : executable_(executable), args_(args), fast_(fast), ddr_(ddr), stats_(stats) {}
+  TransferEngine(const Executable& executable, const RunArgs& args, uint8_t* fast, uint8_t* ddr, bool eager, TransferStats& stats)
+      : executable_(executable), args_(args), fast_(fast), ddr_(ddr), ring_(eager), stats_(stats) {}
 
-  // Copies now. `base` is added to the fast offsets.
-  void run(const TransferList& list, const Step& step, int64_t base = 0);
+  // Transfers on their way.
+  struct Started {
+    DmaRing::Ticket first = 0, end = 0;
+  };
+  // `base` is added to the fast offsets.
+  Started start(const TransferList& list, const Step& step, int64_t base = 0);
+  void wait(const Started& started) { ring_.pop(started.first, started.end); }
 
  private:
   // Where a transfer's DDR side is; fills in what only the run knows (the image's rectangle, the token's block of the embedding).
@@ -38,6 +41,7 @@ class TransferEngine {
   const RunArgs& args_;
   uint8_t* const fast_;
   uint8_t* const ddr_;
+  DmaRing ring_;
   TransferStats& stats_;
 };
 

@@ -105,6 +105,15 @@ def test_questions_are_answered_the_same(reference: Engine, remote: Engine) -> N
     assert remote.stats["programs"]["siglip2_tile"]["runs"] > 0
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_staged_plan_gives_the_same(reference: Engine, threads: int) -> None:
+    staged = opened("hexagon", vtcm="300KiB", threads=threads)
+    sessions = [engine.new_session() for engine in (staged, reference)]
+    ours, expected = (session.prefill(IDS, logits=True) for session in sessions)
+    np.testing.assert_array_equal(ours, expected)  # type: ignore[arg-type]
+    assert sessions[0].stats()["transferred_in_bytes"] > 0
+
+
 def test_every_session_has_a_program_of_its_own(reference: Engine) -> None:
     engine = opened("hexagon")
     sessions = [engine.new_session() for _ in range(2)]
