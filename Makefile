@@ -70,7 +70,7 @@ hexagon: $(VENV)/.installed-test hexagon-build
 
 hexagon-build: $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q cmake ninja
-	HOST_PYTHON=$(abspath $(BIN))/python hexagon/setup.sh build
+	for what in build "build v73" session; do HOST_PYTHON=$(abspath $(BIN))/python hexagon/setup.sh $$what || exit 1; done
 
 # What tools/hexagon/record_session.py records, changed.
 FUZZ := build/fuzz

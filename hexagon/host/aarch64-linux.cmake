@@ -1,0 +1,13 @@
+# Toolchain: arm64 Linux with glibc, dynamic, by the clang of ziglang. hexagon/setup.sh lays it in build/hexagon.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(HEXAGON_TOOLS ${CMAKE_CURRENT_LIST_DIR}/../../build/hexagon CACHE PATH "where hexagon/setup.sh put the tools")
+set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES HEXAGON_TOOLS)
+set(CMAKE_CXX_COMPILER ${HEXAGON_TOOLS}/bin/zig-c++)
+set(CMAKE_AR ${HEXAGON_TOOLS}/bin/zig-ar)
+set(CMAKE_RANLIB ${HEXAGON_TOOLS}/bin/zig-ranlib)
+set(CMAKE_CXX_FLAGS_INIT "--target=aarch64-linux-gnu.2.31 -g0 -fno-sanitize=all")
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE NEVER)
