@@ -15,6 +15,7 @@ namespace {
 
 WireWriter request(Request kind) { return WireWriter(uint32_t(kind)); }
 
+constexpr int kTicksToAskAgain = 50;
 constexpr size_t kSharedBuffer = 256u << 20;  // of weights together, unless one is larger
 
 ErrorKind kind_of(Status status) { return status == Status::kMemory ? ErrorKind::kMemory : ErrorKind::kDevice; }
@@ -208,10 +209,11 @@ bool RemoteDevice::run(const Executable& executable, const RunArgs& args, const 
     }
   }
   bool asked = false;
+  int ticks = 0;
   const Answer answer = ask(part, std::move(message), [&] {
-    if (asked || !cancel.requested || !cancel.requested(cancel.context)) return;
+    if (!asked && (!cancel.requested || !cancel.requested(cancel.context))) return;
     asked = true;
-    part.channel->cancel();
+    if (ticks++ % kTicksToAskAgain == 0) part.channel->cancel();  // one may come before the run has begun there
   });
   if (answer.status == Status::kCancelled) return false;
   if (answer.status != Status::kOk) fail(kind_of(answer.status), part.channel->name(), ": ", answer.reply.text);

@@ -36,6 +36,7 @@ namespace {
 
 constexpr std::array<int32_t, 4> kArchitectures{73, 75, 79, 81};
 constexpr auto kTick = std::chrono::milliseconds(20);
+constexpr double kCancelTick = 1e-3;
 constexpr double kKillSeconds = 3;  // for the transport to give up a call after the DSP process was killed
 constexpr size_t kPage = 4096;
 
@@ -245,6 +246,10 @@ std::vector<uint8_t> FastRpc::exchange(const std::vector<uint8_t>& message, doub
         return library->invoke(handle, rpc::Scalars{0, rpc::kExchange, 1, 2, 0, 0}.encoded(), args);
       },
       tick);
+  for (double seconds = kKillSeconds; *cancels_ > 0; seconds -= kCancelTick) {  // else the next run would be cancelled
+    if (seconds <= 0) end("does not return from a call");
+    std::this_thread::sleep_for(std::chrono::duration<double>(kCancelTick));
+  }
   const size_t bytes = buffers->bytes;
   if (bytes < 4 || bytes > kMostMessage) end(joined("gave a reply of ", bytes, " bytes"));
   if (bytes > buffers->reply.size()) {
@@ -263,7 +268,11 @@ std::vector<uint8_t> FastRpc::exchange(const std::vector<uint8_t>& message, doub
 
 void FastRpc::cancel() {
   // In a thread, for it may not return before the run does; whatever it says, the run's own end tells.
-  std::thread([library = library_, handle = *handle_] { library->invoke(handle, rpc::Scalars{0, rpc::kCancel, 0, 0, 0, 0}.encoded(), nullptr); }).detach();
+  ++*cancels_;
+  std::thread([library = library_, handle = *handle_, cancels = cancels_] {
+    library->invoke(handle, rpc::Scalars{0, rpc::kCancel, 0, 0, 0, 0}.encoded(), nullptr);
+    --*cancels;
+  }).detach();
 }
 
 SharedBuffer FastRpc::allocate(size_t bytes) {

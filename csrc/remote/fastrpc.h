@@ -1,6 +1,7 @@
 // A channel to the program on a Hexagon DSP, through the vendor's libcdsprpc (FastRPC), which is loaded when it is asked for.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -46,6 +47,7 @@ class FastRpc : public Channel {
   int domain_ = 0;
   uint32_t session_ = 0;
   std::shared_ptr<uint64_t> handle_;  // 0: none
+  const std::shared_ptr<std::atomic<int>> cancels_ = std::make_shared<std::atomic<int>>(0);  // on their way
   std::vector<SharedBuffer> buffers_, shared_;
   size_t reply_room_ = 64 << 10;
   std::string ended_;  // why

@@ -127,6 +127,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="cpu (default); cpu-staged; hexagon-ref: the NPU's integer arithmetic, slow (docs/integer_arithmetic.md); "
         "hexagon-sim: the same in an emulator, slower still; or hexagon: on a Snapdragon's NPU, untested there (docs/hexagon.md)",
     )  # fmt: skip
+    parser.add_argument("--fallback", choices=("cpu", "hexagon-ref"), help="device to use when hexagon is not there or fails")
     parser.add_argument("--context-length", type=int, help="tokens a conversation can hold")
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where packed weights are kept")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -174,7 +175,8 @@ def _load(options: argparse.Namespace) -> Any:
 
     return load(
         options.model, threads=options.threads, activation_bits=options.activation_bits, kv_bits=options.kv_bits,
-        context_length=options.context_length, device=options.device, cache_dir=options.cache_dir, progress=not options.quiet,
+        context_length=options.context_length, device=options.device, fallback=options.fallback, cache_dir=options.cache_dir,
+        progress=not options.quiet,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,7 @@ from .tokenizer import ImagePart, Message, Part, Tokenizer, check_files
 if TYPE_CHECKING:
     from .chat import Chat
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_CONTEXT_LENGTH = 4096
 _DEMO = Path(__file__).parent / "demo" / "model"
@@ -130,7 +129,13 @@ def load(
         placement = placement.pinned()
     if tile_size is not None:
         checkpoint = with_tile_size(checkpoint, tile_size, weights, placement, activation_bits, kv_bits)
-    model = placement.model(checkpoint.config, weights, activation_bits, kv_bits, context_length)
+    try:
+        model = placement.model(checkpoint.config, weights, activation_bits, kv_bits, context_length)
+    except FileNotFoundError as error:  # the emulator
+        if fallback is None:
+            raise
+        _warn_of_fallback(device, fallback, error, 2)
+        return instead()
     if placement.file is not None:
         placement.file.check_model(model)
     engine = Engine(checkpoint, model, lambda: Tokenizer(folder, config, eos), context_length, activation_bits, kv_bits, placement)
@@ -151,17 +156,17 @@ def _warn_of_fallback(device: str | None, fallback: str, error: Exception, stack
     warnings.warn(f"{fallback} is used instead of device {device}: {error}", RuntimeWarning, stacklevel=stacklevel + 1)
 
 
-def _falls_back(method: Callable[Concatenate[Engine, P], T]) -> Callable[Concatenate[Engine, P], T]:
+def _falls_back(method: F) -> F:
     """Lets another engine answer when the device fails and `load` was told so."""
 
     @wraps(method)
-    def call(self: Engine, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: Engine, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
         except DeviceError as error:
             return method(self._fallen_back(error), *args, **kwargs)
 
-    return call
+    return cast(F, call)
 
 
 class Engine:
