@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypervl_engine import _core
 from hypervl_engine.engine import Engine, load
-from hypervl_engine.errors import CheckpointError
+from hypervl_engine.errors import CheckpointError, DeviceError
 from hypervl_engine.hardware import Figure, cpu_spec, preset
 from hypervl_engine.placement import TILE_SIDES
 
@@ -25,6 +25,8 @@ def opened(folder: Path, **options: Any) -> Engine:
     [
         ({"device": "gpu"}, "device is 'gpu': expected cpu, cpu-staged, hexagon-ref, hexagon-sim or hexagon"),
         ({"device": "hexagon-ref", "kv_bits": 16}, "kv_bits is 16: device hexagon-ref has KV caches of 8 bits only"),
+        ({"fallback": "cpu"}, "fallback is 'cpu': expected cpu or hexagon-ref, for a device among hexagon-sim and hexagon"),
+        ({"device": "hexagon", "fallback": "gpu"}, "fallback is 'gpu'"),
         ({"vtcm": "8 parsecs"}, "vtcm"),
         ({"vtcm": -5}, "vtcm"),
         ({"vtcm": True}, "vtcm"),
@@ -53,6 +55,22 @@ def test_device_and_spec_are_what_was_asked_for(tiny: Path, tmp_path: Path) -> N
     mine = cpu_spec(1).with_figures({"fast_bytes": Figure(3 << 20, "this test", "assumed")}, name="mine")
     mine.save(tmp_path / "mine.json")
     assert opened(tiny, spec=tmp_path / "mine.json").budget == 3 << 20
+
+
+def test_a_machine_without_the_npu(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVL_CDSPRPC", str(tmp_path / "libcdsprpc.so"))
+    monkeypatch.setenv("HVL_HEXAGON", str(tmp_path))
+    with pytest.raises(DeviceError, match="no FastRPC on this machine"):
+        opened(tiny, device="hexagon")
+    with pytest.warns(RuntimeWarning, match="cpu is used instead of device hexagon: no FastRPC") as warned:
+        instead = opened(tiny, device="hexagon", fallback="cpu")
+    assert (instead.info()["device"], instead.kv_bits) == ("cpu", 16)
+    assert [Path(one.filename) for one in warned] == [Path(__file__)]
+    with pytest.warns(RuntimeWarning, match="hexagon-ref is used instead of device hexagon-sim: no .*qemu-hexagon"):
+        assert opened(tiny, device="hexagon-sim", fallback="hexagon-ref").info()["device"] == "hexagon-ref"
+    monkeypatch.setenv("HVL_HEXAGON_ARCH", "v75")
+    with pytest.raises(ValueError, match="HVL_HEXAGON_ARCH is 'v75': expected a number"):
+        opened(tiny, device="hexagon")
 
 
 def test_the_integer_device_runs_as_its_spec_says(tiny: Path, tmp_path: Path, picture: np.ndarray) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import struct
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypervl_engine.engine import load
 from tools.hexagon.client import ROOT, EmulatorDied
 from tools.hexagon.dsp import FATAL, OK, Dsp, messages
 from tools.hexagon.record_session import IDS, recorder
+from tools.hexagon.rpc import CLOSE, DONE, FAILED, Rpc, scalars
 
 EXECUTOR = ROOT / "csrc" / "runtime" / "executor.cc"
 WAITS = {
@@ -54,8 +56,8 @@ def outputs(command: list[str], hexagon_folder: Path, recorded: list[bytes]) -> 
     return found
 
 
-def built(hexagon_folder: Path, folder: Path, left_out: tuple[str, str]) -> Path:
-    """The DSP program with another executor."""
+def built(program: str, hexagon_folder: Path, folder: Path, left_out: tuple[str, str]) -> str:
+    """dsp or dsp_rpc with another executor."""
     source = EXECUTOR.read_text()
     assert left_out[0] in source
     (folder / "executor.cc").write_text(source.replace(*left_out, 1))
@@ -65,18 +67,32 @@ def built(hexagon_folder: Path, folder: Path, left_out: tuple[str, str]) -> Path
     words[words.index("-o") + 1] = str(folder / "executor.o")
     words[words.index("-c") + 1] = str(folder / "executor.cc")
     subprocess.run(words, cwd=v68, check=True)
-    objects = [one["output"] for one in commands if "/dsp.dir/" in one["output"]]
+    objects = [one["output"] for one in commands if f"/{program}.dir/" in one["output"]]
     libraries = [f"libhvl_{name}.a" for name in ("service", "hexagon_kernels", "plain_kernels")]
     flags = [word for word in words if word.startswith(("--target", "-mcpu", "-g", "-O"))]  # others would build zig's libraries anew
-    command = [words[0], *flags, "-static", *objects, str(folder / "executor.o"), *libraries, "-o", str(folder / "dsp")]
+    command = [words[0], *flags, "-static", *objects, str(folder / "executor.o"), *libraries, "-o", str(folder / program)]
     subprocess.run(command, cwd=v68, check=True)
-    return folder / "dsp"
+    return str(folder / program)
 
 
 @pytest.mark.parametrize("missing", WAITS)
 def test_a_missing_wait_changes_results(missing: str, hexagon_folder: Path, recorded: list[bytes], tmp_path: Path) -> None:
     emulator = str(hexagon_folder / "bin" / "qemu-hexagon")
     right = outputs([emulator, str(hexagon_folder / "v68" / "dsp")], hexagon_folder, recorded)
-    found = outputs([emulator, str(built(hexagon_folder, tmp_path, WAITS[missing]))], hexagon_folder, recorded)
+    found = outputs([emulator, built("dsp", hexagon_folder, tmp_path, WAITS[missing])], hexagon_folder, recorded)
     assert len(right) == len(recorded)
     assert (found == right) == (missing == "none")
+
+
+def test_a_session_that_cannot_go_on_says_so(hexagon_folder: Path, recorded: list[bytes], tmp_path: Path) -> None:
+    """The library's entry, in the same predicament, ends the session and not the process."""
+    with Rpc(hexagon_folder) as rpc:
+        rpc.command[1] = built("dsp_rpc", hexagon_folder, tmp_path, WAITS["before a block"])
+        (ours,), (other,) = rpc.open().handles, rpc.open().handles
+        replies = (rpc.ask(ours, one)[1] for one in recorded)
+        fatal = next(reply for reply in replies if struct.unpack_from("<I", reply, 4) == (FATAL,))
+        assert b"more than 32 transfers at once" in fatal
+        assert rpc.ask(ours, recorded[0]) == (FAILED, b"")
+        assert struct.unpack_from("<I", rpc.ask(other, recorded[0])[1], 4) == (OK,)
+        for handle in (ours, other):
+            assert rpc.invoke(0, scalars(CLOSE, handles_in=1), handles=[handle]).code == DONE
