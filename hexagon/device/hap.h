@@ -13,7 +13,7 @@
 HVL_SYSTEM int HAP_mmap_get(int fd, void** address, uint64_t* physical);
 HVL_SYSTEM int HAP_mmap_put(int fd);
 
-// A request for resources. Its size differs between SDKs (64 to 160 bytes were seen); this is more.
+// A request for resources. Its size is the SDK's to know; a public caller with declarations of its own has 160 bytes, and this is more.
 struct alignas(8) ComputeRequest {
   uint8_t room[1024];
 };

@@ -16,7 +16,7 @@ def hexagon_folder() -> Path:
     """Skips where nothing is built; fails if HVL_HEXAGON said that it is."""
     named = os.environ.get("HVL_HEXAGON", "")
     folder = Path(named) if named else ROOT / "build" / "hexagon"
-    missing = [name for name in ("bin/qemu-hexagon", "v68/test_server", "v68/dsp") if not (folder / name).exists()]
+    missing = [name for name in ("bin/qemu-hexagon", "v68/test_server", "v68/dsp", "v68/dsp_rpc") if not (folder / name).exists()]
     if missing and named:
         pytest.fail(f"HVL_HEXAGON is {folder}, but there is no {' and no '.join(missing)}")
     if missing:

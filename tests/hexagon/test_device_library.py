@@ -45,6 +45,7 @@ def test_they_are_of_their_architectures_and_export_the_entry_alone(libraries: d
         assert (library.type, library.machine, library.flags & 0xFF) == (3, 164, int(arch[1:], 16))
         assert [(s.name, s.function, s.weak) for s in library.symbols if s.defined] == [("hypervl_skel_handle_invoke", True, False)]
         assert library.needed == []
+        assert library.relocations <= {33, 34, 35}  # addresses of symbols, calls, addresses within the library
 
 
 def test_they_leave_nothing_undefined_but_what_is_listed(libraries: dict[str, Library]) -> None:

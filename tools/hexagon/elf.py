@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-_SHT_DYNSYM, _SHT_DYNAMIC = 11, 6
+_SHT_RELA, _SHT_DYNAMIC, _SHT_DYNSYM = 4, 6, 11
 _DT_NEEDED = 1
 _STB_WEAK = 2
 
@@ -24,6 +24,7 @@ class Library(NamedTuple):
     flags: int  # 0x73: v73
     symbols: list[Symbol]  # dynamic ones
     needed: list[str]
+    relocations: set[int]  # kinds of them
 
 
 def read_library(path: Path) -> Library:
@@ -33,8 +34,10 @@ def read_library(path: Path) -> Library:
         raise ValueError(f"{path} is no 32-bit little-endian ELF file")
     kind, machine, _, _, _, sections_at, flags, _, _, _, size, count, _ = struct.unpack_from("<2H5I6H", data, 16)
     sections = [struct.unpack_from("<10I", data, sections_at + i * size) for i in range(count)]
-    symbols, needed = [], []
+    symbols, needed, relocations = [], [], set()
     for _, section_type, _, _, offset, length, link, *_ in sections:
+        if section_type == _SHT_RELA:
+            relocations |= {info & 0xFF for _, info, _ in struct.iter_unpack("<2Ii", data[offset : offset + length])}
         if section_type not in (_SHT_DYNSYM, _SHT_DYNAMIC):
             continue
         names_at = sections[link][4]
@@ -49,4 +52,4 @@ def read_library(path: Path) -> Library:
         else:
             entries = struct.iter_unpack("<2I", data[offset : offset + length])
             needed += [text(value) for tag, value in entries if tag == _DT_NEEDED]
-    return Library(kind, machine, flags, symbols, needed)
+    return Library(kind, machine, flags, symbols, needed, relocations)
