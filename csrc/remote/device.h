@@ -19,7 +19,9 @@ struct RemoteOptions {
 
 // What the runs of a program took.
 struct RemoteCounts {
-  uint64_t runs = 0, packets = 0, instructions = 0, hvx_instructions = 0;
+  uint64_t runs = 0, packets = 0;
+  const Program* program = nullptr;  // one of those that have its name
+  std::vector<OpCounts> ops;         // parallel to its ops
 };
 
 class RemoteDevice {
@@ -32,6 +34,7 @@ class RemoteDevice {
   bool run(const Executable& executable, const RunArgs& args, const CancelCheck& cancel, bool eager, TransferStats& transfers);
 
   const std::map<std::string, RemoteCounts>& counts() const { return counts_; }  // by name of the program, since the last reset
+  int64_t fast_peak() const { return fast_peak_; }  // the highest byte of the device's fast memory that any run has written
   void reset_counts() { counts_.clear(); }
 
  private:
@@ -50,6 +53,7 @@ class RemoteDevice {
   std::map<const Executable*, uint32_t> loaded_;
   std::map<const void*, uint32_t> weights_;
   bool caches_ = false;
+  int64_t fast_peak_ = 0;
   std::map<std::string, RemoteCounts> counts_;
 };
 

@@ -134,11 +134,13 @@ bool Executor::run(const Executable& executable, const RunArgs& args, const RunM
       moved(*frame.streamed, step, then, false);
     }
     const double from = watch.trace ? seconds_since(start) : 0;
-    if (frame.op().kind == OpKind::kLinear && !plan.staged && !watch.trace) {
+    if (frame.op().kind == OpKind::kLinear && !plan.staged && !watch.trace && !watch.step.call) {
       cursor = run_linears(frame, cursor);
     } else {
       const Unreadable guard(watch.unreadable);
+      if (watch.step.call) watch.step.call(watch.step.context, step, false);
       run_op(frame);
+      if (watch.step.call) watch.step.call(watch.step.context, step, true);
     }
     if (watch.trace) watch.trace->push_back({false, false, step, from, seconds_since(start) - from, 0, 0});
     if (plan.staged && step.last) {

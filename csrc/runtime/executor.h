@@ -23,12 +23,19 @@ struct RunMemory {
   uint8_t* ddr = nullptr;
 };
 
+// Called before and behind every kernel step.
+struct StepHook {
+  void (*call)(void* context, const Step& step, bool behind) = nullptr;
+  void* context = nullptr;
+};
+
 // What a run may be watched with.
 struct RunWatch {
   std::vector<TraceEvent>* trace = nullptr;            // measured times are appended; then every step is handed to the threads by itself
   TransferStats* transfers = nullptr;
   const std::vector<DdrRange>* unreadable = nullptr;   // staged: DDR that no kernel may touch
   bool eager_transfers = false;                        // staged: see transfers.h
+  StepHook step;                                       // a device's own counting
 };
 
 class Executor {

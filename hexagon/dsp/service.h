@@ -12,6 +12,7 @@
 #include "csrc/base/thread_pool.h"
 #include "csrc/remote/wire.h"
 #include "csrc/runtime/executor.h"
+#include "csrc/runtime/watermark.h"
 
 namespace hvl {
 
@@ -47,6 +48,7 @@ class Service {
   bool (*const interrupted_)();
   std::unique_ptr<ThreadPool> pool_;
   Arena fast_, ddr_, kv_;
+  Watermark touched_;            // of fast_
   std::vector<KvCache> caches_;  // a layer
   StateShape cache_shape_;
   std::map<uint32_t, Arena> weights_;
