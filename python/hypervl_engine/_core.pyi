@@ -228,8 +228,8 @@ class Session:
         made: fast_peak_bytes (measured), fast_planned_bytes. And fast_budget_bytes, ddr_bytes, block_bytes (features, embeddings, hidden
         states, logits), arena_bytes (planned fast, DDR and blocks: all activations), kv_cache_bytes, image_bytes (resized pixels)."""
     def remote_counts(self) -> dict[str, dict[str, Any]]:
-        """What runs in the process of `remote` took since the last `reset_stats`, by Program: runs, packets, and ops, a list in the order of
-        the Program: kind, name, steps, packets, hvx_instructions. Packets are those of the thread that walks the Plan. Else empty."""
+        """What runs in the process of `remote` took since the last `reset_stats`, by Program: runs, packets, and ops, a list in the
+        order of the Program: kind, name, steps, packets, hvx_instructions. All of the thread that walks the Plan. Else empty."""
     def reset_stats(self) -> None: ...
     def start_trace(self) -> None:
         """Every kernel step and transfer is timed from now on, which costs a little."""
