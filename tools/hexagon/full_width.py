@@ -2,9 +2,9 @@
 
     python -m tools.hexagon.full_width [--out docs/hexagon_full_width.md]
 
-One layer of each stack of the published 1.8B shape, planned for `SPEC`, one thread: a ViT-Large block on one tile of 256 patches with its projector,
-a Qwen3-1.7B layer on a prompt of `TOKENS` tokens and on one more, and its head over the whole vocabulary. Reports packets by op, fast memory
-that was really written and bytes moved. Exit code 1 where a number differs.
+One layer of each stack of the published 1.8B shape, planned for `SPEC`, one thread: a ViT-Large block on one tile of 256 patches with its
+projector, a Qwen3-1.7B layer on a prompt of `TOKENS` tokens and on one more, and its head over the whole vocabulary. Reports packets by op,
+fast memory that was really written and bytes moved. Exit code 1 where a number differs.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def main() -> int:
     text = "\n".join([f"Plans for `{SPEC}`, one thread. {lines[0]}", *lines[1:]])
     print(text)
     if options.out:
-        head = "# Full-width layers on the emulated DSP program\n\nMade by `python -m tools.hexagon.full_width`. Emulated: packets are not cycles.\n\n"
-        options.out.write_text(head + text + "\n")
+        head = "# Full-width layers on the emulated DSP program\n\nMade by `python -m tools.hexagon.full_width`. "
+        options.out.write_text(f"{head}Emulated: packets are not cycles.\n\n{text}\n")
     return 0 if same else 1
 
 
