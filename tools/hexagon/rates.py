@@ -27,7 +27,7 @@ from tools.hexagon.row_operands import embed, quantize
 
 CYCLES_PER_PACKET = 2.0
 SOURCE = (
-    "packets counted under qemu-hexagon (python -m tools.hexagon.rates), at 2 cycles a packet and context, which others measured on a device"
+    "packets counted under qemu-hexagon (python -m tools.hexagon.rates), at the 2 cycles a packet that others measured on one device"
 )
 PRESETS = Path(hardware.__file__).parent / "presets"
 TOKEN_TILE = 4  # kernels/linear/hexagon_hvx.cc
