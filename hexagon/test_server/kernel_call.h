@@ -16,6 +16,16 @@ namespace hvl {
   X(write_to_input)          \
   X(read_past_guard)         \
   X(linear_dots_reference)   \
+  X(linear_fixed)            \
+  X(linear_hvx)              \
+  X(add_fixed)               \
+  X(add_hvx)                 \
+  X(embed_fixed)             \
+  X(embed_hvx)               \
+  X(quantize_fixed)          \
+  X(quantize_hvx)            \
+  X(quantize_i16_fixed)      \
+  X(quantize_i16_hvx)        \
   X(linear_dots_hvx)
 
 // 128-byte aligned; the memory beyond its end, up to a multiple of 128, is watched for writes, and what follows that may not be touched.
