@@ -20,17 +20,22 @@ using EightBytes = int64_t __attribute__((may_alias));
 template <int kBits>
 inline constexpr int32_t kWeightOffset = kBits == 4 ? 8 : 128;
 
-// Unsigned weights of k .. k+3 and of k+4 .. k+7, from the one vector or the two at `w`. Load: Vector, or UnalignedVector where `w` may be
-// of any alignment.
-template <int kBits, class Load>
-__attribute__((always_inline)) inline void unsigned_weights(const Load* w, Vector& first, Vector& second) {
+// Vector `i` from `w` on. (A template's type argument loses the alignment of UnalignedVector.)
+template <bool kAligned>
+__attribute__((always_inline)) inline Vector load_vector(const uint8_t* w, int i) {
+  return kAligned ? reinterpret_cast<const Vector*>(w)[i] : reinterpret_cast<const UnalignedVector*>(w)[i];
+}
+
+// Unsigned weights of k .. k+3 and of k+4 .. k+7, from vector `i` from `w` on, or from it and the next.
+template <int kBits, bool kAligned>
+__attribute__((always_inline)) inline void unsigned_weights(const uint8_t* w, int i, Vector& first, Vector& second) {
   if constexpr (kBits == 4) {
-    const Vector both = w[0];
+    const Vector both = load_vector<kAligned>(w, i);
     first = Q6_V_vand_VV(both, Q6_V_vsplat_R(0x0f0f0f0f));
     second = Q6_Vub_vlsr_VubR(both, 4);
   } else {
-    first = Q6_V_vxor_VV(w[0], Q6_V_vsplat_R(0x80808080));
-    second = Q6_V_vxor_VV(w[1], Q6_V_vsplat_R(0x80808080));
+    first = Q6_V_vxor_VV(load_vector<kAligned>(w, i), Q6_V_vsplat_R(0x80808080));
+    second = Q6_V_vxor_VV(load_vector<kAligned>(w, i + 1), Q6_V_vsplat_R(0x80808080));
   }
 }
 
@@ -54,7 +59,7 @@ struct GroupOperands {
 // Adds the dots of one group for kBlocks row blocks and kTokens tokens to dots[block][token], which start as -offset times the sum of the
 // token's values. kPlanes: bytes of x. kChunk: how many k are one stretch of code; kOne: a group is one chunk, so that the compiler overlaps
 // it with what comes before and after.
-template <int kBits, int kPlanes, int kChunk, bool kOne, int kBlocks, int kTokens, class Load>
+template <int kBits, int kPlanes, int kChunk, bool kOne, int kBlocks, int kTokens, bool kAligned>
 __attribute__((always_inline)) inline void add_group_dots(const GroupOperands& of, Vector (&dots)[kBlocks][kTokens]) {
   Vector hi[kBlocks][kTokens];
   const uint8_t* w[kBlocks];
@@ -70,7 +75,7 @@ __attribute__((always_inline)) inline void add_group_dots(const GroupOperands& o
       Vector first[kBlocks], second[kBlocks];
       for (int b = 0; b < kBlocks; ++b) {
         const int vector = k / 8 * kVectors % 8;
-        unsigned_weights<kBits>(reinterpret_cast<const Load*>(w[b]) + vector, first[b], second[b]);
+        unsigned_weights<kBits, kAligned>(w[b], vector, first[b], second[b]);
         if (vector + kVectors == 8 || k + 8 == kChunk) w[b] += vector + kVectors == 8 ? eight : (vector + kVectors) * int32_t(sizeof(Vector));
       }
       for (int t = 0; t < kTokens; ++t) {

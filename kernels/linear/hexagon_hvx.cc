@@ -68,7 +68,7 @@ __attribute__((noinline)) void add_strip(const Strip& strip, Vector (&sums)[kBlo
         dots[b][t] = kZeros ? Q6_Vw_vmpyie_VwVuh(Q6_V_vsplat_R(-x_sum), offsets[b]) : Q6_V_vsplat_R(-hexagon::kWeightOffset<kBits> * x_sum);
       }
     }
-    hexagon::add_group_dots<kBits, kPlanes, kChunk, kOne, kBlocks, kTokens, UnalignedVector>(of, dots);
+    hexagon::add_group_dots<kBits, kPlanes, kChunk, kOne, kBlocks, kTokens, false>(of, dots);
     for (int b = 0; b < kBlocks; ++b) {
       const Vector word = words[b], exponent = Q6_Vuw_vlsr_VuwR(word, 16);
       for (int t = 0; t < kTokens; ++t) {

@@ -21,7 +21,7 @@ __attribute__((noinline)) void dots_of(const LinearDotsArgs& args, int32_t block
       for (int t = 0; t < kTokens; ++t) dots[b][t] = Q6_V_vsplat_R(-hexagon::kWeightOffset<kBits> * sums[t * groups]);
     }
     const hexagon::GroupOperands of = {values, block_stride, x, padded_cols, group_size};
-    hexagon::add_group_dots<kBits, 2, kGroup ? kGroup : 128, kGroup != 0, kBlocks, kTokens, Vector>(of, dots);
+    hexagon::add_group_dots<kBits, 2, kGroup ? kGroup : 128, kGroup != 0, kBlocks, kTokens, true>(of, dots);
     for (int b = 0; b < kBlocks; ++b) {
       for (int t = 0; t < kTokens; ++t) out[b * groups * tokens + t] = dots[b][t];
     }
