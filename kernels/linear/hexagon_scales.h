@@ -1,0 +1,75 @@
+// Scales and zero points of packed weights as HVX wants them: 32 words a (row block, group), unpacked once for all tokens.
+#pragma once
+
+#include "kernels/common/fixed.h"
+#include "kernels/linear/hexagon_dots_body.h"
+#include "kernels/linear/linear.h"
+
+namespace hvl::hexagon {
+namespace {
+
+// Where a scale is mantissa * 2^exponent (fixed.h), a lane of a scale word is the mantissa in the even half and in the odd one the exponent
+// plus this, which is never negative: 29 for F16, 141 for F32.
+inline int32_t exponent_bias(int32_t scale_bits) { return scale_bits == 16 ? 29 : 141; }
+
+inline Vector load(const uint8_t* at) { return *reinterpret_cast<const UnalignedVector*>(at); }
+
+// 64 bytes of `first`, then 64 of `second`.
+inline Vector join(Vector first, Vector second) { return Q6_V_valign_VVR(second, Q6_V_vror_VR(first, 64), 64); }
+
+// The largest halfword of a vector.
+inline int32_t largest_half(Vector v) {
+  for (int32_t bytes = 64; bytes >= 2; bytes /= 2) v = Q6_Vuh_vmax_VuhVuh(v, Q6_V_vror_VR(v, bytes));
+  return Q6_R_vextract_VR(v, 0) & 0xffff;
+}
+
+// Two groups of F16 scales in `halves` -> words of the first and of the second, and the biased exponents in `largest`.
+inline HVX_VectorPair f16_words(Vector halves, Vector& largest) {
+  halves = Q6_V_vand_VV(halves, Q6_V_vsplat_R(0x7fff7fff));
+  // Subnormal numbers have the exponent of the least normal ones, and no bit before their fraction.
+  const Vector exponents = Q6_Vuh_vlsr_VuhR(Q6_Vuh_vsub_VuhVuh_sat(halves, Q6_V_vsplat_R(0x04000400)), 10);
+  const Vector mantissas = Q6_Vh_vaslacc_VhVhR(Q6_Vh_vasl_VhR(halves, 5), exponents, 15);
+  largest = Q6_Vuh_vmax_VuhVuh(largest, exponents);
+  return Q6_W_vshuff_VVR(exponents, mantissas, -2);
+}
+
+// One group of F32 scales -> words.
+inline Vector f32_words(Vector bits, Vector& largest) {
+  const Vector rounded = Q6_Vw_vadd_VwVw(Q6_V_vand_VV(bits, Q6_V_vsplat_R(0x7fffffff)), Q6_V_vsplat_R(128));
+  const Vector exponents = Q6_Vuw_vlsr_VuwR(Q6_Vuw_vsub_VuwVuw_sat(rounded, Q6_V_vsplat_R(1 << 23)), 23);
+  const Vector mantissas = Q6_Vw_vaslacc_VwVwR(Q6_Vuw_vlsr_VuwR(rounded, 8), exponents, 15);
+  largest = Q6_Vuh_vmax_VuhVuh(largest, exponents);
+  return Q6_Vh_vshuffe_VhVh(exponents, mantissas);
+}
+
+// Scale words of `groups` groups of a row block to words[0], words[step], ... Returns the largest biased exponent.
+inline Vector unpack_scales(const LinearWeight& weight, const uint8_t* group, int32_t groups, int32_t step, Vector* words, Vector largest) {
+  const int32_t bytes = int32_t(linear_group_bytes(weight));
+  if (weight.scale_bits == 32) {
+    for (int32_t g = 0; g < groups; ++g, group += bytes, words += step) *words = f32_words(load(group), largest);
+    return largest;
+  }
+  int32_t g = 0;
+  for (; g + 2 <= groups; g += 2, group += 2 * bytes, words += 2 * step) {
+    const HVX_VectorPair pair = f16_words(join(load(group), load(group + bytes)), largest);
+    words[0] = Q6_V_lo_W(pair);
+    words[step] = Q6_V_hi_W(pair);
+  }
+  if (g < groups) {
+    const Vector only = load(group);
+    words[0] = Q6_V_lo_W(f16_words(join(only, only), largest));
+  }
+  return largest;
+}
+
+// What kWeightOffset and the zero points add up to, in the even halves: 0 .. 255.
+inline void unpack_offsets(const LinearWeight& weight, const uint8_t* group, int32_t groups, int32_t step, Vector* offsets) {
+  const int32_t bytes = int32_t(linear_group_bytes(weight)), at = int32_t(linear_scale_bytes(weight));
+  const Vector weight_offset = Q6_V_vsplat_R(weight.bits == 4 ? kWeightOffset<4> : kWeightOffset<8>);
+  for (int32_t g = 0; g < groups; ++g, group += bytes, offsets += step) {
+    *offsets = weight.zero_points ? Q6_Vw_vadd_VwVw(Q6_V_lo_W(Q6_Ww_vunpack_Vh(load(group + at))), weight_offset) : weight_offset;
+  }
+}
+
+}  // namespace
+}  // namespace hvl::hexagon
