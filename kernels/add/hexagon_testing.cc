@@ -1,12 +1,8 @@
 // add's kernels for the test server.
 #include "hexagon/test_server/kernel_call.h"
-#include "kernels/add/add.h"
+#include "kernels/registry.h"
 
 namespace hvl {
-
-void add_fixed(const AddArgs& args, int32_t begin, int32_t end) noexcept;
-void add_hvx(const AddArgs& args, int32_t begin, int32_t end) noexcept;
-
 namespace {
 
 // Scalars: rows, cols, begin, end, how many numbers each operand starts after its buffer's beginning. Inputs: a, b. Output: out.

@@ -1,12 +1,8 @@
 // embed's kernels for the test server.
 #include "hexagon/test_server/kernel_call.h"
-#include "kernels/embed/embed.h"
+#include "kernels/registry.h"
 
 namespace hvl {
-
-void embed_fixed(const EmbedArgs& args, int32_t begin, int32_t end) noexcept;
-void embed_hvx(const EmbedArgs& args, int32_t begin, int32_t end) noexcept;
-
 namespace {
 
 // Scalars: rows, vocab, hidden, bits, group_size, scale_bits, zero_points, out_stride, begin, end. Inputs: ids, the packed weight.

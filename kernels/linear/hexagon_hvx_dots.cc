@@ -15,13 +15,19 @@ __attribute__((noinline)) void dots_of(const LinearDotsArgs& args, int32_t block
   const uint8_t* x = args.x + int64_t(token) * 2 * padded_cols;
   const int32_t* sums = args.sums + int64_t(token) * groups;
   Vector* out = reinterpret_cast<Vector*>(args.dots) + int64_t(block) * groups * tokens + token;
+  const int32_t eight = hexagon::opaque(8 * int32_t(sizeof(Vector)));
   for (int32_t g = 0; g < groups; ++g) {
     Vector dots[kBlocks][kTokens];
     for (int b = 0; b < kBlocks; ++b) {
       for (int t = 0; t < kTokens; ++t) dots[b][t] = Q6_V_vsplat_R(-hexagon::kWeightOffset<kBits> * sums[t * groups]);
     }
-    const hexagon::GroupOperands of = {values, block_stride, x, padded_cols, group_size};
-    hexagon::add_group_dots<kBits, 2, kGroup ? kGroup : 128, kGroup != 0, kBlocks, kTokens, true>(of, dots);
+    hexagon::GroupOperands<2, kBlocks, kTokens> of;
+    for (int b = 0; b < kBlocks; ++b) of.values[b] = values + b * block_stride;
+    for (int t = 0; t < kTokens; ++t) {
+      of.x[t][0] = x + t * 2 * padded_cols;
+      of.x[t][1] = of.x[t][0] + padded_cols;
+    }
+    hexagon::add_group_dots<kBits, kGroup ? kGroup : -128>(of, group_size, eight, dots);
     for (int b = 0; b < kBlocks; ++b) {
       for (int t = 0; t < kTokens; ++t) out[b * groups * tokens + t] = dots[b][t];
     }

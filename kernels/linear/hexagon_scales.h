@@ -12,10 +12,17 @@ namespace {
 // plus this, which is never negative: 29 for F16, 141 for F32.
 inline int32_t exponent_bias(int32_t scale_bits) { return scale_bits == 16 ? 29 : 141; }
 
-inline Vector load(const uint8_t* at) { return *reinterpret_cast<const UnalignedVector*>(at); }
-
-// 64 bytes of `first`, then 64 of `second`.
-inline Vector join(Vector first, Vector second) { return Q6_V_valign_VVR(second, Q6_V_vror_VR(first, 64), 64); }
+// 64 bytes from `at` on, a multiple of 64, in the lower half; they are in one vector.
+inline Vector load_half(const uint8_t* at) {
+  const auto address = reinterpret_cast<uintptr_t>(at);
+  return Q6_V_vror_VR(*reinterpret_cast<const Vector*>(address & ~uintptr_t{127}), int32_t(address & 64));
+}
+// 128 bytes from `at` on, a multiple of 64.
+inline Vector load(const uint8_t* at) {
+  const auto address = reinterpret_cast<uintptr_t>(at);
+  const auto* vectors = reinterpret_cast<const Vector*>(address & ~uintptr_t{127});
+  return Q6_V_valign_VVR(vectors[address & 64 ? 1 : 0], vectors[0], int32_t(address & 64));
+}
 
 // The largest halfword of a vector.
 inline int32_t largest_half(Vector v) {
@@ -42,23 +49,23 @@ inline Vector f32_words(Vector bits, Vector& largest) {
   return Q6_Vh_vshuffe_VhVh(exponents, mantissas);
 }
 
-// Scale words of `groups` groups of a row block to words[0], words[step], ... Returns the largest biased exponent.
+// Scale words of `groups` groups of a row block to words[0], words[step], ... Returns the largest halfwords of biased exponents, `largest` too.
 inline Vector unpack_scales(const LinearWeight& weight, const uint8_t* group, int32_t groups, int32_t step, Vector* words, Vector largest) {
   const int32_t bytes = int32_t(linear_group_bytes(weight));
   if (weight.scale_bits == 32) {
     for (int32_t g = 0; g < groups; ++g, group += bytes, words += step) *words = f32_words(load(group), largest);
     return largest;
   }
-  int32_t g = 0;
-  for (; g + 2 <= groups; g += 2, group += 2 * bytes, words += 2 * step) {
-    const HVX_VectorPair pair = f16_words(join(load(group), load(group + bytes)), largest);
-    words[0] = Q6_V_lo_W(pair);
-    words[step] = Q6_V_hi_W(pair);
+  const HVX_VectorPred lower = Q6_Q_vsetq_R(64);
+  const auto pair = [&](const uint8_t* first, const uint8_t* second) {
+    return f16_words(Q6_V_vmux_QVV(lower, load_half(first), Q6_V_vror_VR(load_half(second), 64)), largest);
+  };
+  for (; groups >= 2; groups -= 2, group += 2 * bytes, words += 2 * step) {
+    const HVX_VectorPair both = pair(group, group + bytes);
+    words[0] = Q6_V_lo_W(both);
+    words[step] = Q6_V_hi_W(both);
   }
-  if (g < groups) {
-    const Vector only = load(group);
-    words[0] = Q6_V_lo_W(f16_words(join(only, only), largest));
-  }
+  if (groups) words[0] = Q6_V_lo_W(pair(group, group));
   return largest;
 }
 
@@ -67,7 +74,7 @@ inline void unpack_offsets(const LinearWeight& weight, const uint8_t* group, int
   const int32_t bytes = int32_t(linear_group_bytes(weight)), at = int32_t(linear_scale_bytes(weight));
   const Vector weight_offset = Q6_V_vsplat_R(weight.bits == 4 ? kWeightOffset<4> : kWeightOffset<8>);
   for (int32_t g = 0; g < groups; ++g, group += bytes, offsets += step) {
-    *offsets = weight.zero_points ? Q6_Vw_vadd_VwVw(Q6_V_lo_W(Q6_Ww_vunpack_Vh(load(group + at))), weight_offset) : weight_offset;
+    *offsets = weight.zero_points ? Q6_Vw_vadd_VwVw(Q6_V_lo_W(Q6_Ww_vunpack_Vh(load_half(group + at))), weight_offset) : weight_offset;
   }
 }
 

@@ -1,13 +1,9 @@
 // linear's kernels for the test server. Scalars and buffers are checked here, for the kernels trust theirs.
 #include "hexagon/test_server/kernel_call.h"
 #include "kernels/linear/hexagon_dots.h"
-#include "kernels/linear/linear.h"
+#include "kernels/registry.h"
 
 namespace hvl {
-
-void linear_fixed(const LinearArgs& args, int32_t begin, int32_t end) noexcept;
-void linear_hvx(const LinearArgs& args, int32_t begin, int32_t end) noexcept;
-
 namespace {
 
 // Scalars: bits, group_size, tokens, row_blocks, groups, bytes before the values of every group.

@@ -1,14 +1,8 @@
 // quantize's kernels for the test server.
 #include "hexagon/test_server/kernel_call.h"
-#include "kernels/quantize/quantize.h"
+#include "kernels/registry.h"
 
 namespace hvl {
-
-void quantize_fixed(const QuantizeArgs& args, int32_t begin, int32_t end) noexcept;
-void quantize_hvx(const QuantizeArgs& args, int32_t begin, int32_t end) noexcept;
-void quantize_i16_fixed(const QuantizeI16Args& args, int32_t begin, int32_t end) noexcept;
-void quantize_i16_hvx(const QuantizeI16Args& args, int32_t begin, int32_t end) noexcept;
-
 namespace {
 
 // Scalars: rows, cols, group_size, bits, and then two of the kernel's own; begin, end. Outputs: q, exponents, sums.
