@@ -101,7 +101,7 @@ struct Blocks {
 
 // The unpacked scales and offsets of a strip.
 struct Unpacked {
-  alignas(128) Vector words[kStripWords];
+  alignas(128) Vector words[kStripWords + 4];  // groups are unpacked in twos
   alignas(128) Vector offsets[kStripWords];
   int32_t block = -1, blocks = 0, group = 0;  // whose they are
   bool limits;                                // whether sums need them
@@ -123,15 +123,14 @@ void unpack(const LinearArgs& args, const Blocks<kBlocks>& blocks, int32_t group
   const LinearWeight& weight = args.weight;
   const uint8_t* first = weight.data + size_t(group) * linear_group_bytes(weight);
   const size_t block_bytes = linear_block_bytes(weight);
-  Vector largest = Q6_V_vzero();
-  for (int b = 0; b < kBlocks; ++b) {
-    largest = hexagon::unpack_scales(weight, first + blocks.index[b] * block_bytes, groups, kBlocks, to.words + b, largest);
-  }
+  const uint8_t* group_of[kBlocks];
+  for (int b = 0; b < kBlocks; ++b) group_of[b] = first + blocks.index[b] * block_bytes;
+  const Vector largest = hexagon::unpack_scales(weight, group_of, groups, to.words);
   // The least n is -16 - kGuard - exponent.
   const int32_t most_left = hexagon::largest_half(largest) - hexagon::exponent_bias(weight.scale_bits) + 16 + kGuard;
   to.limits = most_left > 31 - dot_bits(args);
   if (!weight.zero_points && !to.limits) return;
-  for (int b = 0; b < kBlocks; ++b) hexagon::unpack_offsets(weight, first + blocks.index[b] * block_bytes, groups, kBlocks, to.offsets + b);
+  for (int b = 0; b < kBlocks; ++b) hexagon::unpack_offsets(weight, group_of[b], groups, kBlocks, to.offsets + b);
 }
 
 // round_down(sum, n)
@@ -273,7 +272,7 @@ void linear_of(const LinearArgs& args, int32_t begin, int32_t end) {
     const int32_t left = args.x.rows - first, tokens = left < kTokenChunk ? left : kTokenChunk, fours = tokens & ~3;
     for (int32_t t = 0; t < tokens; ++t) largest[t] = largest_exponent(exponents + int64_t{first + t} * groups, groups);
     if (fours) {
-      for_blocks<2>(begin, end, [&](const Blocks<2>& blocks) {
+      for_blocks<1>(begin, end, [&](const Blocks<1>& blocks) {
         for (int32_t t = 0; t < fours; t += 4) tile<kBits, kPlanes, kGroup, kZeros, 4>(args, blocks, first + t, largest + t, unpacked);
       });
     }
@@ -297,8 +296,16 @@ void linear_hvx(const LinearArgs& args, int32_t begin, int32_t end) noexcept {
         return linear_of<kBits, kPlanes, 64, kZeros>(args, begin, end);
       case 128:
         return linear_of<kBits, kPlanes, 128, kZeros>(args, begin, end);
-      default:  // 8 bits without zero points (linear.h)
-        if constexpr (kBits == 8 && !kZeros) linear_of<kBits, kPlanes, -128, kZeros>(args, begin, end);
+    }
+    if constexpr (kBits == 8 && !kZeros) {  // linear.h
+      switch (weight.group_size) {
+        case 256:
+          return linear_of<kBits, kPlanes, 256, kZeros>(args, begin, end);
+        case 384:
+          return linear_of<kBits, kPlanes, 384, kZeros>(args, begin, end);
+        case 512:
+          return linear_of<kBits, kPlanes, 512, kZeros>(args, begin, end);
+      }
     }
   };
   const auto of_bits = [&]<int kBits, int kPlanes>() {

@@ -49,23 +49,31 @@ inline Vector f32_words(Vector bits, Vector& largest) {
   return Q6_Vh_vshuffe_VhVh(exponents, mantissas);
 }
 
-// Scale words of `groups` groups of a row block to words[0], words[step], ... Returns the largest halfwords of biased exponents, `largest` too.
-inline Vector unpack_scales(const LinearWeight& weight, const uint8_t* group, int32_t groups, int32_t step, Vector* words, Vector largest) {
+// Scale words of `groups` groups of kBlocks row blocks, the first at group[block], to words[kBlocks * group + block]. Returns the largest halfwords
+// of biased exponents.
+template <int kBlocks>
+Vector unpack_scales(const LinearWeight& weight, const uint8_t* const (&group)[kBlocks], int32_t groups, Vector* words) {
   const int32_t bytes = int32_t(linear_group_bytes(weight));
+  Vector largest = Q6_V_vzero();
+  const auto at = [&](int b, int32_t g) __attribute__((always_inline)) { return group[b] + g * bytes; };
   if (weight.scale_bits == 32) {
-    for (int32_t g = 0; g < groups; ++g, group += bytes, words += step) *words = f32_words(load(group), largest);
+    for (int32_t g = 0; g < groups; ++g, words += kBlocks) {
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) words[b] = f32_words(load(at(b, g)), largest);
+    }
     return largest;
   }
+  // Two groups at a time, of all blocks, so that their steps overlap.
   const HVX_VectorPred lower = Q6_Q_vsetq_R(64);
-  const auto pair = [&](const uint8_t* first, const uint8_t* second) {
-    return f16_words(Q6_V_vmux_QVV(lower, load_half(first), Q6_V_vror_VR(load_half(second), 64)), largest);
-  };
-  for (; groups >= 2; groups -= 2, group += 2 * bytes, words += 2 * step) {
-    const HVX_VectorPair both = pair(group, group + bytes);
-    words[0] = Q6_V_lo_W(both);
-    words[step] = Q6_V_hi_W(both);
+  for (int32_t g = 0; g < groups; g += 2, words += 2 * kBlocks) {
+    const int32_t second = g + 1 < groups ? g + 1 : g;
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const HVX_VectorPair both = f16_words(Q6_V_vmux_QVV(lower, load_half(at(b, g)), Q6_V_vror_VR(load_half(at(b, second)), 64)), largest);
+      words[b] = Q6_V_lo_W(both);
+      words[kBlocks + b] = Q6_V_hi_W(both);
+    }
   }
-  if (groups) words[0] = Q6_V_lo_W(pair(group, group));
   return largest;
 }
 
