@@ -72,7 +72,7 @@ hexagon-build: $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q cmake ninja
 	HOST_PYTHON=$(abspath $(BIN))/python hexagon/setup.sh build
 
-# libFuzzer, from what tests/hexagon/wire_corpus.zip holds and what tools/hexagon/record_session.py records; what is found goes to build/fuzz/corpus.
+# libFuzzer, from what tests/hexagon/wire_corpus.tar.xz holds and what tools/hexagon/record_session.py records; what is found goes to build/fuzz/corpus.
 FUZZ := build/fuzz
 SECONDS ?= 600
 CLANG ?= clang++
@@ -83,7 +83,7 @@ hexagon-fuzz: $(VENV)/.installed-test hexagon-build
 	mkdir -p $(FUZZ)/corpus
 	$(CLANG) -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I. $(FUZZ_SOURCES) -o $(FUZZ)/fuzz_service -pthread
 	$(BIN)/python -m tools.hexagon.record_session $(FUZZ)/stream $(FUZZ)/corpus
-	$(BIN)/python -m zipfile -e tests/hexagon/wire_corpus.zip $(FUZZ)/corpus
+	tar -xJf tests/hexagon/wire_corpus.tar.xz -C $(FUZZ)/corpus
 	HVL_FUZZ_STREAM=$(FUZZ)/stream $(FUZZ)/fuzz_service -max_total_time=$(SECONDS) -max_len=65536 -timeout=120 -artifact_prefix=$(FUZZ)/ $(FUZZ)/corpus
 
 BENCHMARKS := build/benchmarks

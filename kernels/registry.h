@@ -81,7 +81,11 @@
 #define HVL_HVX_KERNELS(X, isa)           \
   HVL_FIXED_KERNELS(X, isa)               \
   X(isa, pixel_shuffle, PixelShuffleArgs) \
-  X(isa, patchify, PatchifyArgs)
+  X(isa, patchify, PatchifyArgs)          \
+  X(isa, vrc_stem, VrcStemArgs)           \
+  X(isa, vrc_depthwise, VrcDepthwiseArgs) \
+  X(isa, vrc_pointwise, VrcPointwiseArgs) \
+  X(isa, vrc_pool, VrcPoolArgs)
 
 namespace hvl {
 

@@ -60,6 +60,17 @@ class Linear(NamedTuple):
         return out, counts
 
 
+def count_linear(server: TestServer) -> dict[str, int]:
+    """Packets by case, scaling and unpacking of scales included; scales as the models' are."""
+    found: dict[str, int] = {}
+    cases = [(4, 16, 128, tokens, 512, 1536) for tokens in (1, 4, 32)] + [(4, 16, 32, 32, 512, 1536), (4, 8, 128, 32, 512, 1536)]
+    cases += [(8, 16, 512, 1, 512, 1536), (8, 16, 512, 32, 512, 1536), (8, 16, 384, 32, 512, 768), (8, 8, 512, 32, 512, 1536)]
+    for bits, x_bits, group, tokens, rows, cols in cases:
+        call = random_linear(np.random.default_rng(0), tokens, rows, cols, bits, group, x_bits=x_bits, scale=0.001)
+        found[f"linear W{bits}A{x_bits}, {tokens} x {rows} x {cols}, groups of {group}"] = call.run(server, "linear_hvx")[1].packets
+    return found
+
+
 def random_linear(
     rng: np.random.Generator, tokens: int, rows: int, cols: int, bits: int, group_size: int, *, x_bits: int = 16, scale: float = 0.004,
     scale_bits: int = 16, zero_points: bool = False, bias: bool = False, residual: bool = False, stride: int = 0,

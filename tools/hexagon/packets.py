@@ -18,8 +18,11 @@ from tools.hexagon import elementwise
 from tools.hexagon.attention import count_attention
 from tools.hexagon.client import ROOT, TestServer
 from tools.hexagon.kv_store import count_kv_store
+from tools.hexagon.linear_operands import count_linear
 from tools.hexagon.operands import random_linear_dots
 from tools.hexagon.rope import count_rope
+from tools.hexagon.row_operands import count_rows
+from tools.hexagon.vrc import count_vrc
 from tools.instruction_counts import grown
 
 RECORD = ROOT / "tests" / "hexagon" / "packets.json"
@@ -47,12 +50,15 @@ def count(server: TestServer) -> dict[str, int]:
     found |= count_attention(server)
     found |= count_kv_store(server)
     found |= count_rope(server)
+    found |= count_linear(server)
+    found |= count_rows(server)
+    found |= count_vrc(server)
     return found
 
 
 def multiplications(name: str) -> int | None:
-    """How many a case has, where its name says it: `linear dots ..., tokens x rows x columns, ...`."""
-    if not name.startswith("linear dots"):
+    """How many a case has, where its name says it: `linear ..., tokens x rows x columns, ...`."""
+    if not name.startswith("linear"):
         return None
     tokens, rows, cols = map(int, name.split(", ")[1].split(" x "))
     return tokens * rows * cols

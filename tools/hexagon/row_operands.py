@@ -62,3 +62,21 @@ def embed(
     packed = np.frombuffer(pack(weight, scales, zeros, bits, group_size), np.uint8)
     (out,), counts = server.call(kernel, scalars, [ids, packed], [Output(((rows - 1) * stride + hidden,), np.int32)])
     return out, counts
+
+
+def count_rows(server: TestServer) -> dict[str, int]:
+    """Packets by case, for tools/hexagon/packets.py."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(-(1 << 18), 1 << 18, (8, 1536), np.int32)
+    found = {
+        f"quantize A{bits}, 8 x 1536, groups of {group}": quantize(server, "quantize_hvx", x, group, bits)[1].packets
+        for group, bits in ((128, 16), (512, 16), (128, 8))
+    }
+    patches = rng.integers(-32768, 32768, (8, 768), np.int16)
+    found["quantize_i16, 8 x 768, groups of 384"] = quantize_i16(server, "quantize_i16_hvx", patches, 384, 1 / 32768)[1].packets
+    found["add, 8 x 1536"] = add(server, "add_hvx", x, x)[1].packets
+    weight, scales = rng.integers(-8, 8, (64, 2048), np.int8), rng.uniform(0.001, 0.01, (64, 16)).astype(np.float16)
+    found["embed W4, 8 x 2048, groups of 128"] = embed(
+        server, "embed_hvx", rng.integers(0, 64, 8, np.int32), weight, scales, None, 4, 128
+    )[1].packets
+    return found
