@@ -6,7 +6,9 @@ import os
 import signal
 import struct
 import subprocess
+import tarfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tools.hexagon.compare_questions import questions
-from tools.hexagon.dsp import CACHES, INVALID, LOAD, MAGIC, MALFORMED, MEMORY, OK, OPEN, PUT, RUN, Dsp, message, messages
+from tools.hexagon.dsp import CACHES, CANCEL, INVALID, LOAD, MAGIC, MALFORMED, MEMORY, OK, OPEN, PUT, RUN, Dsp, message, messages
 from tools.hexagon.record_session import IDS, recorder
 
 
@@ -267,3 +269,19 @@ def test_no_program_plan_or_run_ends_the_process(changing: tuple[Dsp, list[bytes
 def changing(hexagon_folder: Path, recorded: list[bytes]) -> Iterator[tuple[Dsp, list[bytes], bytes]]:
     with Dsp(hexagon_folder) as running:
         yield running, recorded, replay(running, recorded)
+
+
+def test_every_message_that_fuzzing_found_is_answered(dsp: Dsp, recorded: list[bytes]) -> None:
+    """tests/hexagon/wire_corpus.tar.xz: a file for each path through the code that `make hexagon-fuzz` reached, the kind first."""
+    expected = replay(dsp, recorded)
+    statuses = Counter[int]()
+    with tarfile.open(Path(__file__).parent / "wire_corpus.tar.xz") as corpus:
+        for member in corpus:
+            stream = corpus.extractfile(member) if member.isfile() else None
+            found = stream.read() if stream else b""
+            if found and found[0] % 16 != CANCEL:  # which is not answered
+                statuses[dsp.ask(message(found[0] % 16, found[1:])).status] += 1
+    assert statuses.total() > 300
+    assert set(statuses) == {OK, MALFORMED, INVALID}
+    assert dsp.ask(first(recorded, CACHES)).status == OK
+    assert replay(dsp, [one for one in recorded if kind(one) == RUN]) == expected

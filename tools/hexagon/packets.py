@@ -14,6 +14,7 @@ import sys
 
 import numpy as np
 
+from tools.experiments.sections import replace_section
 from tools.hexagon import elementwise
 from tools.hexagon.attention import count_attention
 from tools.hexagon.client import ROOT, TestServer
@@ -26,6 +27,7 @@ from tools.hexagon.vrc import count_vrc
 from tools.instruction_counts import grown
 
 RECORD = ROOT / "tests" / "hexagon" / "packets.json"
+DOCUMENT = ROOT / "docs" / "hexagon.md"
 
 
 def count(server: TestServer) -> dict[str, int]:
@@ -64,14 +66,24 @@ def multiplications(name: str) -> int | None:
     return tokens * rows * cols
 
 
+def table(counted: dict[str, int]) -> str:
+    """Markdown."""
+    lines = ["| case | packets | multiplications a packet |", "| --- | ---: | ---: |"]
+    for name, packets in counted.items():
+        work = multiplications(name)
+        lines.append(f"| {name} | {packets:,} | {f'{work / packets:.1f}' if work else ''} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--record", action="store_true", help="write the packets to tests/hexagon/packets.json")
+    parser.add_argument("--record", action="store_true", help="write the packets to tests/hexagon/packets.json and docs/hexagon.md")
     options = parser.parse_args()
     with TestServer(ROOT / "build" / "hexagon") as server:
         counted = count(server)
     if options.record:
         RECORD.write_text(json.dumps(counted, indent=2) + "\n")
+        replace_section(DOCUMENT, "packets", table(counted))
         return 0
     recorded = json.loads(RECORD.read_text())
     for name, packets in counted.items():
