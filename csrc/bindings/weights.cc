@@ -164,6 +164,7 @@ void bind_weights(py::module_& m) {
       .def("info", &tensor_info, py::arg("name"))
       .def("array", &array_copy, py::arg("name"))
       .def("dequantize", &dequantize, py::arg("name"))
+      .def("make_private", &WeightStore::make_private, py::arg("prefix"), py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("bytes", &WeightStore::bytes)
       .def_property_readonly("identity", &WeightStore::identity)
       .def_property_readonly("config_json", &WeightStore::config_json);

@@ -2,15 +2,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <sstream>
 #include <system_error>
 #include <utility>
 
 #include "csrc/base/error.h"
+#include "csrc/base/parallel.h"
 
 namespace hvl {
 namespace {
@@ -120,6 +123,42 @@ Mapping Mapping::private_memory(size_t bytes) {
   m.data_ = static_cast<uint8_t*>(data);
   m.bytes_ = bytes;
   return m;
+}
+
+namespace {
+
+// Private memory of `bytes`, a multiple of kHugePage, at a boundary of one; null where there is none.
+uint8_t* huge_pages(size_t bytes) {
+  void* reserved = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  auto* const start = static_cast<uint8_t*>(reserved);
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(start) % kHugePage) % kHugePage;
+  if (before > 0) munmap(start, before);
+  munmap(start + before + bytes, kHugePage - before);
+  if (madvise(start + before, bytes, MADV_HUGEPAGE) == 0) return start + before;
+  munmap(start + before, bytes);
+  return nullptr;
+}
+
+}  // namespace
+
+void Mapping::make_private(size_t offset, size_t bytes) {
+  constexpr size_t kSlice = 16 * kHugePage;  // so that never much is there twice
+  const size_t skip = (kHugePage - offset % kHugePage) % kHugePage;
+  if (reinterpret_cast<uintptr_t>(data_) % kHugePage != 0 || bytes < skip + kHugePage) return;
+  uint8_t* const first = data_ + offset + skip;
+  const size_t whole = (bytes - skip) / kHugePage * kHugePage;
+  parallel_ranges((whole + kSlice - 1) / kSlice, 1, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      uint8_t* const target = first + i * kSlice;
+      const size_t size = std::min(kSlice, whole - i * kSlice);
+      uint8_t* const copy = huge_pages(size);
+      if (!copy) return;
+      memcpy(copy, target, size);
+      mprotect(copy, size, PROT_READ);
+      if (mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, target) == MAP_FAILED) munmap(copy, size);
+    }
+  });
 }
 
 void Mapping::seal() {

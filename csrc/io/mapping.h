@@ -29,6 +29,10 @@ class Mapping {
   // Zeroed private memory, in huge pages where the system offers them. Error kMemory.
   static Mapping private_memory(size_t bytes);
 
+  // Replaces a stretch of a mapping by private memory in huge pages with the same content, as far as these go; where the system has no such memory,
+  // nothing happens. Nobody may read the stretch meanwhile.
+  void make_private(size_t offset, size_t bytes);
+
   uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }
 

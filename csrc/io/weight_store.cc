@@ -1,7 +1,9 @@
 #include "csrc/io/weight_store.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include <fstream>
 #include <utility>
 
 #include "csrc/base/error.h"
@@ -114,6 +116,38 @@ WeightStore::WeightStore(Mapping memory, std::vector<Section> sections, std::str
     s.linear.data = s.is_linear ? data : nullptr;
     tensors_.push_back(
         {std::move(s.name), s.is_linear, s.linear, s.is_linear ? "" : std::move(s.dtype), std::move(s.shape), data, s.bytes});
+  }
+}
+
+namespace {
+
+// Bytes that programs can still get without swapping, or 0 where the system does not say.
+size_t available_memory() {
+  std::ifstream file("/proc/meminfo");
+  for (std::string line; std::getline(file, line);) {
+    unsigned long kilobytes;
+    if (sscanf(line.c_str(), "MemAvailable: %lu kB", &kilobytes) == 1) return size_t(kilobytes) << 10;
+  }
+  return 0;
+}
+
+}  // namespace
+
+void WeightStore::make_private(const std::string& prefix) {
+  const auto wanted = [&](const StoredTensor& t) { return t.name.compare(0, prefix.size(), prefix) == 0; };
+  size_t total = 0;
+  for (const StoredTensor& t : tensors_) total += wanted(t) ? t.bytes : 0;
+  if (available_memory() < 2 * total) return;
+  for (size_t i = 0; i < tensors_.size();) {  // neighbours together
+    if (!wanted(tensors_[i])) {
+      ++i;
+      continue;
+    }
+    const uint8_t* const begin = tensors_[i].data;
+    for (; i + 1 < tensors_.size() && wanted(tensors_[i + 1]); ++i) {
+    }
+    memory_.make_private(size_t(begin - memory_.data()), size_t(tensors_[i].data - begin) + tensors_[i].bytes);
+    ++i;
   }
 }
 

@@ -24,6 +24,7 @@ from .placement import Placement, with_tile_size
 from .plan import Plan, plan_engine
 from .prompt import Picture, Prompt, Scale, check_context, check_scale, check_visual_tokens, expand, make_picture
 from .stream import Call, Stream, answer
+from .tensors import DECODED
 from .tokenizer import ImagePart, Message, Part, Tokenizer, check_files
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ def load(
         placement = placement.pinned()
     if tile_size is not None:
         checkpoint = with_tile_size(checkpoint, tile_size, weights, placement, activation_bits, kv_bits)
+    if not placement.integer and not placement.spec.staged:
+        for prefix in DECODED:
+            weights.make_private(prefix)
     model = placement.model(checkpoint.config, weights, activation_bits, kv_bits, context_length)
     if placement.file is not None:
         placement.file.check_model(model)
