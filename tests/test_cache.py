@@ -76,10 +76,8 @@ def _mapped(path: Path) -> int:
 @pytest.mark.parametrize("prefix", ["text.", "text.b", "vision", "nothing", ""])
 def test_private_copies_are_the_same(tmp_path: Path, prefix: str) -> None:
     """Huge pages within a stretch of tensors are copied, and what lies at its ends stays."""
-    arrays = {
-        name: np.random.default_rng(size).integers(-128, 128, size, np.int8)
-        for name, size in {"vision": 5 << 20, "text.a": 3 << 20, "text.b": (5 << 20) + 77, "text.c": 900, "text.d": 70 << 20, "last": 100}.items()
-    }
+    sizes = {"vision": 5 << 20, "text.a": 3 << 20, "text.b": (5 << 20) + 77, "text.c": 900, "text.d": 70 << 20, "last": 100}
+    arrays = {name: np.random.default_rng(size).integers(-128, 128, size, np.int8) for name, size in sizes.items()}
     path = tmp_path / "x.hvlpack"
     packer = _core.WeightPacker(str(path), "of a test", "{}")
     for name, values in arrays.items():

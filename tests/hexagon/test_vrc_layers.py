@@ -47,8 +47,8 @@ def test_depthwise(
     zero_point=st.sampled_from([0, 128]), residual=st.booleans(), low=st.booleans(), before=BEFORE, aligned=st.booleans(),
 )  # fmt: skip
 def test_pointwise(
-    server: TestServer, seed: int, pixels: int, k_groups: int, gap: int, blocks: int, zero_point: int, residual: bool, low: bool, before: int,
-    aligned: bool,
+    server: TestServer, seed: int, pixels: int, k_groups: int, gap: int, blocks: int, zero_point: int, residual: bool, low: bool,
+    before: int, aligned: bool,
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(seed)
     stride = 4 * k_groups + gap
@@ -73,8 +73,11 @@ def test_pool_of_the_most_pixels(server: TestServer) -> None:
 
 @pytest.mark.parametrize(
     ("scalars", "message"),
-    [([8, 8, 17, 0, 4, 0], "sizes"), ([8, 8, 16, 0, 5, 0], "rows"), ([8, 8, 16, 0, 4, -1], "bytes before"), ([8, 9, 16, 0, 4, 0], "another size")],
-)
+    [
+        ([8, 8, 17, 0, 4, 0], "sizes"), ([8, 8, 16, 0, 5, 0], "rows"), ([8, 8, 16, 0, 4, -1], "bytes before"),
+        ([8, 9, 16, 0, 4, 0], "another size"),
+    ],
+)  # fmt: skip
 def test_stem_refuses_what_does_not_fit(server: TestServer, scalars: list[int], message: str) -> None:
     call = vrc.stem(np.random.default_rng(0), 8, 8, 16)
     with pytest.raises(InvalidArguments, match=message):

@@ -27,7 +27,8 @@ class Call(NamedTuple):
         begin, end = span or (0, self.units)
         first = np.concatenate([np.full(before, 7, np.uint8), self.inputs[0].ravel()])
         output = Output((self.out_bytes,), np.uint8)
-        (out,), counts = server.call(f"vrc_{self.kernel}_{variant}", [*self.scalars, begin, end, before], [first, *self.inputs[1:]], [output])
+        scalars = [*self.scalars, begin, end, before]
+        (out,), counts = server.call(f"vrc_{self.kernel}_{variant}", scalars, [first, *self.inputs[1:]], [output])
         return out.astype(np.uint8), counts
 
 
@@ -68,13 +69,15 @@ def depthwise(
 
 
 def pointwise(
-    rng: np.random.Generator, pixels: int, stride: int, k_groups: int, channels: int, zero_point: int, *, residual: bool = False, low: bool = False
-) -> Call:
+    rng: np.random.Generator, pixels: int, stride: int, k_groups: int, channels: int, zero_point: int, *, residual: bool = False,
+    low: bool = False,
+) -> Call:  # fmt: skip
     x = rng.integers(0, 256, (pixels, stride), np.uint8)
     other = rng.integers(0, 256, pixels * channels if residual else 0, np.uint8)
     shift = int(rng.integers(29, 36)) if residual else 0
     scalars = [pixels, stride, k_groups, channels, zero_point, int(rng.integers(1 << 30, (1 << 31) - 1)), shift]
-    inputs: list[NDArray[np.generic]] = [x, _weight(rng, channels * k_groups * 4), requantisation(rng, channels, 4 * k_groups, low=low), other]
+    weight, requant = _weight(rng, channels * k_groups * 4), requantisation(rng, channels, 4 * k_groups, low=low)
+    inputs: list[NDArray[np.generic]] = [x, weight, requant, other]
     return Call("pointwise", scalars, inputs, pixels * channels, -(-pixels // PIXEL_BLOCK))
 
 
