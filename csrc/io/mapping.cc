@@ -13,7 +13,6 @@
 #include <utility>
 
 #include "csrc/base/error.h"
-#include "csrc/base/parallel.h"
 
 namespace hvl {
 namespace {
@@ -148,17 +147,15 @@ void Mapping::make_private(size_t offset, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(data_) % kHugePage != 0 || bytes < skip + kHugePage) return;
   uint8_t* const first = data_ + offset + skip;
   const size_t whole = (bytes - skip) / kHugePage * kHugePage;
-  parallel_ranges((whole + kSlice - 1) / kSlice, 1, [&](size_t begin, size_t end) {
-    for (size_t i = begin; i < end; ++i) {
-      uint8_t* const target = first + i * kSlice;
-      const size_t size = std::min(kSlice, whole - i * kSlice);
-      uint8_t* const copy = huge_pages(size);
-      if (!copy) return;
-      memcpy(copy, target, size);
-      mprotect(copy, size, PROT_READ);
-      if (mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, target) == MAP_FAILED) munmap(copy, size);
-    }
-  });
+  for (size_t at = 0; at < whole; at += kSlice) {
+    const size_t size = std::min(kSlice, whole - at);
+    uint8_t* const copy = huge_pages(size);
+    if (!copy) return;
+    memcpy(copy, first + at, size);
+    if (mprotect(copy, size, PROT_READ) == 0 && mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, first + at) != MAP_FAILED) continue;
+    munmap(copy, size);
+    return;
+  }
 }
 
 void Mapping::seal() {

@@ -30,7 +30,7 @@ class Mapping {
   static Mapping private_memory(size_t bytes);
 
   // Replaces a stretch of a mapping by private memory in huge pages with the same content, as far as these go; where the system has no such memory,
-  // nothing happens. Nobody may read the stretch meanwhile.
+  // nothing happens. Others may read it meanwhile: a part of it is replaced in one call of the system, for which whoever touches it waits.
   void make_private(size_t offset, size_t bytes);
 
   uint8_t* data() const { return data_; }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <algorithm>
 #include <fstream>
 #include <utility>
 
@@ -133,8 +134,10 @@ size_t available_memory() {
 
 }  // namespace
 
-void WeightStore::make_private(const std::string& prefix) {
-  const auto wanted = [&](const StoredTensor& t) { return t.name.compare(0, prefix.size(), prefix) == 0; };
+void WeightStore::make_private(const std::vector<std::string>& prefixes) {
+  const auto wanted = [&](const StoredTensor& t) {
+    return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) { return t.name.compare(0, prefix.size(), prefix) == 0; });
+  };
   size_t total = 0;
   for (const StoredTensor& t : tensors_) total += wanted(t) ? t.bytes : 0;
   if (available_memory() < 2 * total) return;

@@ -46,8 +46,8 @@ class WeightStore {
   const int8_t* int8s(const std::string& name, int64_t count) const;
 
   // Copies the tensors whose names begin so into private memory in huge pages, if as much again is available: what is read for every token
-  // is read faster from there than from the pages of a file. Before anything reads them.
-  void make_private(const std::string& prefix);
+  // is read faster from there than from the pages of a file. Others may read them meanwhile.
+  void make_private(const std::vector<std::string>& prefixes);
 
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   const std::string& config_json() const { return config_json_; }

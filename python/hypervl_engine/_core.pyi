@@ -100,9 +100,10 @@ class WeightStore:
     def open(path: str, fingerprint: str, known: str = "") -> WeightStore:
         """Checks every byte; only header and table when the file's identity is `known`, the one it had when it was checked as a whole.
         Raises CheckpointError when the file is damaged, of another version or of another fingerprint."""
-    def make_private(self, prefix: str) -> None:
-        """Copies the tensors whose names begin so from the file into private memory in huge pages, if twice as much is available. Not while
-        anything reads them."""
+    def make_private(self, prefixes: Sequence[str]) -> None:
+        """Copies the tensors whose names begin so from the file into private memory in huge pages, if twice as much is available."""
+    def make_private_later(self, prefixes: Sequence[str]) -> None:
+        """The same in a thread of its own, while they are read."""
     def names(self) -> list[str]: ...
     @property
     def bytes(self) -> int: ...

@@ -110,8 +110,7 @@ def load(
     if tile_size is not None:
         checkpoint = with_tile_size(checkpoint, tile_size, weights, placement, activation_bits, kv_bits)
     if not placement.integer and not placement.spec.staged:
-        for prefix in DECODED:
-            weights.make_private(prefix)
+        weights.make_private_later(DECODED)
     model = placement.model(checkpoint.config, weights, activation_bits, kv_bits, context_length)
     if placement.file is not None:
         placement.file.check_model(model)
