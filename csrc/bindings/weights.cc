@@ -8,7 +8,6 @@
 #include <optional>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -166,14 +165,7 @@ void bind_weights(py::module_& m) {
       .def("array", &array_copy, py::arg("name"))
       .def("dequantize", &dequantize, py::arg("name"))
       .def("make_private", &WeightStore::make_private, py::arg("prefixes"), py::call_guard<py::gil_scoped_release>())
-      .def("make_private_later",
-           [](std::shared_ptr<WeightStore> store, std::vector<std::string> prefixes) {
-             try {
-               std::thread([store = std::move(store), prefixes = std::move(prefixes)] { store->make_private(prefixes); }).detach();
-             } catch (const std::system_error&) {  // no thread: the file's pages do too
-             }
-           },
-           py::arg("prefixes"))
+      .def("make_private_later", &WeightStore::make_private_later, py::arg("prefixes"))
       .def_property_readonly("bytes", &WeightStore::bytes)
       .def_property_readonly("identity", &WeightStore::identity)
       .def_property_readonly("config_json", &WeightStore::config_json);

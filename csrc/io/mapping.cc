@@ -141,13 +141,13 @@ uint8_t* huge_pages(size_t bytes) {
 
 }  // namespace
 
-void Mapping::make_private(size_t offset, size_t bytes) {
+void Mapping::make_private(size_t offset, size_t bytes, const std::function<bool()>& wanted) {
   constexpr size_t kSlice = 16 * kHugePage;  // so that never much is there twice
   const size_t skip = (kHugePage - offset % kHugePage) % kHugePage;
   if (reinterpret_cast<uintptr_t>(data_) % kHugePage != 0 || bytes < skip + kHugePage) return;
   uint8_t* const first = data_ + offset + skip;
   const size_t whole = (bytes - skip) / kHugePage * kHugePage;
-  for (size_t at = 0; at < whole; at += kSlice) {
+  for (size_t at = 0; at < whole && wanted(); at += kSlice) {
     const size_t size = std::min(kSlice, whole - at);
     uint8_t* const copy = huge_pages(size);
     if (!copy) return;

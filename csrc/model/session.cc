@@ -371,6 +371,7 @@ void Session::check_token(int32_t token) const {
 
 // Decodes ids()[0 .. rows - 1] behind what the cache holds, and computes the logits of each.
 void Session::run_tokens(int32_t rows) {
+  model_->weights().settle();
   const Timer timer(stats_.decode_ms);
   if (rows > 1) has_logits_ = false;  // of several rows some may be written when it is cancelled
   run_chunk(rows, length_);

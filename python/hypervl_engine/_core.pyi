@@ -103,7 +103,7 @@ class WeightStore:
     def make_private(self, prefixes: Sequence[str]) -> None:
         """Copies the tensors whose names begin so from the file into private memory in huge pages, if twice as much is available."""
     def make_private_later(self, prefixes: Sequence[str]) -> None:
-        """The same in a thread of its own, while they are read."""
+        """The same in a thread of its own. The first token that is decoded waits for it, a second at most."""
     def names(self) -> list[str]: ...
     @property
     def bytes(self) -> int: ...
