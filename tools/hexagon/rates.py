@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-from hypervl_engine import hardware
 from hypervl_engine.hardware.calibrate import fit_rates
 from hypervl_engine.hardware.spec import Figure, HardwareSpec
 from numpy.typing import NDArray
@@ -29,7 +27,7 @@ CYCLES_PER_PACKET = 2.0
 SOURCE = (
     "packets counted under qemu-hexagon (python -m tools.hexagon.rates), at the 2 cycles a packet that others measured on one device"
 )
-PRESETS = Path(hardware.__file__).parent / "presets"
+PRESETS = ROOT / "python" / "hypervl_engine" / "hardware" / "presets"
 TOKEN_TILE = 4  # kernels/linear/hexagon_hvx.cc
 Amounts = dict[str, float]
 
