@@ -5,7 +5,7 @@
 # make arm             cross-compile for arm64 and run all kernel tests and the demo under qemu-aarch64 (g++-aarch64-linux-gnu, qemu-user)
 # make arm-quick       a part of that in a few minutes, without torch: what CI runs
 # make hexagon         cross-compile for Hexagon with ziglang and run the tests under qemu-hexagon (docs/hexagon.md); `make test` runs them from then on
-# make hexagon-fuzz    changed messages to the DSP program's code, on this machine under the sanitizers: SECONDS (600), SEED (1)
+# make hexagon-fuzz    changed messages to the DSP program's code, on this machine under the sanitizers: SECONDS (600), CLANG (clang++, with libFuzzer)
 # make benchmark       pytest-benchmark over workloads and kernels, into build/benchmarks/latest.json (docs/performance.md)
 # make baseline        keeps that as the baseline; make compare: fails where latest.json is slower than the baseline
 PYTHON ?= python3
@@ -72,17 +72,19 @@ hexagon-build: $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q cmake ninja
 	for what in build "build v73" session; do HOST_PYTHON=$(abspath $(BIN))/python hexagon/setup.sh $$what || exit 1; done
 
-# What tools/hexagon/record_session.py records, changed.
+# libFuzzer, from what tests/hexagon/wire_corpus.tar.xz holds and what tools/hexagon/record_session.py records; what is found goes to build/fuzz/corpus.
 FUZZ := build/fuzz
 SECONDS ?= 600
+CLANG ?= clang++
 FUZZ_SOURCES := tools/hexagon/fuzz_service.cc hexagon/dsp/service.cc hexagon/dsp/kernels.cc hexagon/emulated/platform.cc $(wildcard csrc/runtime/*.cc kernels/*/fixed.cc) \
   $(addprefix csrc/,base/arena.cc base/hash.cc base/thread_pool.cc program/program.cc remote/check_program.cc remote/wire.cc \
     schedule/access.cc schedule/plan.cc schedule/steps.cc) $(addprefix kernels/,pixel_shuffle/reference.cc patchify/reference.cc vrc/reference.cc)
 hexagon-fuzz: $(VENV)/.installed-test hexagon-build
-	mkdir -p $(FUZZ)
-	$(CXX) -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I. $(FUZZ_SOURCES) -o $(FUZZ)/fuzz_service -pthread
-	$(BIN)/python -m tools.hexagon.record_session $(FUZZ)/stream
-	$(FUZZ)/fuzz_service $(FUZZ)/stream $(SECONDS) $(or $(SEED),1)
+	mkdir -p $(FUZZ)/corpus
+	$(CLANG) -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I. $(FUZZ_SOURCES) -o $(FUZZ)/fuzz_service -pthread
+	$(BIN)/python -m tools.hexagon.record_session $(FUZZ)/stream $(FUZZ)/corpus
+	tar -xJf tests/hexagon/wire_corpus.tar.xz -C $(FUZZ)/corpus
+	HVL_FUZZ_STREAM=$(FUZZ)/stream $(FUZZ)/fuzz_service -max_total_time=$(SECONDS) -max_len=65536 -timeout=120 -artifact_prefix=$(FUZZ)/ $(FUZZ)/corpus
 
 BENCHMARKS := build/benchmarks
 benchmark: $(VENV)/.installed-test

@@ -79,14 +79,13 @@
 
 // Those of them, and of what is integer in any case, that are written in HVX (kernel_hvx, in kernels/*/hexagon_hvx.cc); only Hexagon has these.
 #define HVL_HVX_KERNELS(X, isa)           \
-  X(isa, norm, NormArgs)                  \
-  X(isa, activation, ActivationArgs)      \
-  X(isa, silu_mul, SiluMulArgs)           \
-  X(isa, rope, RopeArgs)                  \
-  X(isa, kv_store, KvStoreArgs)           \
-  X(isa, attention, AttentionArgs)        \
+  HVL_FIXED_KERNELS(X, isa)               \
   X(isa, pixel_shuffle, PixelShuffleArgs) \
-  X(isa, patchify, PatchifyArgs)
+  X(isa, patchify, PatchifyArgs)          \
+  X(isa, vrc_stem, VrcStemArgs)           \
+  X(isa, vrc_depthwise, VrcDepthwiseArgs) \
+  X(isa, vrc_pointwise, VrcPointwiseArgs) \
+  X(isa, vrc_pool, VrcPoolArgs)
 
 namespace hvl {
 

@@ -67,6 +67,58 @@ def test_a_large_cache_file_is_mapped_where_huge_pages_fit(tmp_path: Path, extra
     assert end - begin == -(-path.stat().st_size // os.sysconf("SC_PAGESIZE")) * os.sysconf("SC_PAGESIZE")
 
 
+def _mapped(path: Path) -> int:
+    """Bytes of a file that this process has mapped."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(path))]
+    return sum(int(end, 16) - int(begin, 16) for begin, end in (line[0].split("-") for line in lines))
+
+
+@pytest.mark.parametrize("prefix", ["text.", "text.b", "vision", "nothing", ""])
+def test_private_copies_are_the_same(tmp_path: Path, prefix: str) -> None:
+    """Huge pages within a stretch of tensors are copied, and what lies at its ends stays."""
+    sizes = {"vision": 5 << 20, "text.a": 3 << 20, "text.b": (5 << 20) + 77, "text.c": 900, "text.d": 70 << 20, "last": 100}
+    arrays = {name: np.random.default_rng(size).integers(-128, 128, size, np.int8) for name, size in sizes.items()}
+    path = tmp_path / "x.hvlpack"
+    packer = _core.WeightPacker(str(path), "of a test", "{}")
+    for name, values in arrays.items():
+        packer.plan_array(name, "I8", values.shape)
+    packer.begin()
+    for name, values in arrays.items():
+        packer.write_array(name, values)
+    packer.finish()
+    del packer
+    store = _core.WeightStore.open(str(path), "of a test")
+    whole = _mapped(path)
+    store.make_private([prefix])
+    copied = sum(values.size for name, values in arrays.items() if name.startswith(prefix))
+    gone = whole - _mapped(path)
+    assert gone % (2 << 20) == 0
+    assert max(copied - (4 << 20), 0) <= gone <= copied
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(store.array(name), values)
+    again = _core.WeightStore.open(str(path), "of a test")
+    np.testing.assert_array_equal(again.array("text.d"), arrays["text.d"])
+
+
+def test_private_copies_are_made_while_weights_are_read(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-128, 128, 200 << 20, np.int8)
+    path = tmp_path / "x.hvlpack"
+    packer = _core.WeightPacker(str(path), "of a test", "{}")
+    packer.plan_array("values", "I8", values.shape)
+    packer.begin()
+    packer.write_array("values", values)
+    packer.finish()
+    del packer
+    store = _core.WeightStore.open(str(path), "of a test")
+    whole = _mapped(path)
+    store.make_private_later(["values"])
+    reads = 0
+    while reads < 3 or (_mapped(path) > 4 << 20 and reads < 200):
+        np.testing.assert_array_equal(store.array("values"), values)
+        reads += 1
+    assert _mapped(path) <= 4 << 20 < whole
+
+
 def test_a_changed_checkpoint_replaces_its_cache(copy: Path, tmp_path: Path) -> None:
     old = packed(copy, tmp_path / "cache")
     before = old.array(NORM)

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <new>
 #include <thread>
 #include <utility>
@@ -70,13 +71,18 @@ void register_fork_handler() {
 }  // namespace
 
 struct ThreadPool::Shared {
-  // High half: job number; low half: chunks not yet claimed. One word, so a claim can only succeed for the job it was read from, and
-  // the fields below stay as they are until every claimed chunk is done. They share its cache line: whoever claims has it already.
-  alignas(64) std::atomic<uint64_t> ticket{0};
+  // The chunks of one thread that are not claimed yet. High half: job number; low half: how many. One word, so a claim can only succeed for the
+  // job it was read from, and the fields below stay as they are until every claimed chunk is done.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> ticket{0};
+  };
+
   int32_t units = 0;
   int32_t chunks = 0;
   Call call = nullptr;
   const void* body = nullptr;
+  const int threads;
+  const std::unique_ptr<Share[]> shares;
   alignas(64) std::atomic<int32_t> done{0};
   alignas(64) std::atomic<uint32_t> wake{0};  // this line is touched by those who go to sleep only, and by the caller
   std::atomic<int32_t> sleepers{0};
@@ -84,13 +90,18 @@ struct ThreadPool::Shared {
   uint32_t fork_count_at_start = 0;
   std::vector<std::thread> workers;
 
-  // Claims and runs one chunk as thread `thread`; false when none is left.
-  bool work_once(int thread) {
+  explicit Shared(int count) : threads(count), shares(new Share[size_t(count)]) {}
+
+  int32_t first_chunk(int thread) const { return int32_t(int64_t{chunks} * thread / threads); }
+
+  // Claims and runs the next chunk of `owner`'s as thread `thread`; false when none is left.
+  bool work_once(int thread, int owner) {
+    std::atomic<uint64_t>& ticket = shares[size_t(owner)].ticket;
     uint64_t t = ticket.load(std::memory_order_acquire);
     do {
       if ((t & 0xffffffffu) == 0) return false;
     } while (!ticket.compare_exchange_weak(t, t - 1, std::memory_order_acq_rel, std::memory_order_acquire));
-    const int64_t chunk = chunks - int64_t(t & 0xffffffffu);
+    const int64_t chunk = first_chunk(owner + 1) - int64_t(t & 0xffffffffu);
     const auto begin = int32_t(chunk * units / chunks);
     const auto end = int32_t((chunk + 1) * units / chunks);
     call(body, thread, begin, end);
@@ -98,17 +109,29 @@ struct ThreadPool::Shared {
     return true;
   }
 
+  // A thread's own chunks, which follow each other, then those that others have not come to.
+  void work(int thread) {
+    for (int i = 0; i < threads; ++i) {
+      while (work_once(thread, (thread + i) % threads)) {
+      }
+    }
+  }
+
   void worker(int thread) {
+    const std::atomic<uint64_t>& ticket = shares[size_t(thread)].ticket;
+    uint64_t last_job = 0;
     Spin spin;
     for (;;) {
-      if (work_once(thread)) {
+      if (const uint64_t job = ticket.load(std::memory_order_acquire) >> 32; job != last_job) {
+        last_job = job;
+        work(thread);
         spin = {};
         continue;
       }
       if (spin.again()) continue;
       const uint32_t seen = wake.load();
       sleepers.fetch_add(1);
-      if ((ticket.load() & 0xffffffffu) == 0 && !stop.load()) wake.wait(seen);
+      if (ticket.load() >> 32 == last_job && !stop.load()) wake.wait(seen);
       sleepers.fetch_sub(1);
       if (stop.load()) return;
       spin = {};
@@ -127,7 +150,7 @@ ThreadPool::ThreadPool(int threads, std::vector<int> cpus) : threads_(std::max(1
 ThreadPool::~ThreadPool() { stop_workers(); }
 
 void ThreadPool::start_workers() {
-  shared_ = new Shared;
+  shared_ = new Shared(threads_);
   shared_->fork_count_at_start = fork_count.load();
   shared_->workers.reserve(threads_ - 1);
   struct StopUnlessDone {
@@ -168,12 +191,11 @@ void ThreadPool::run(int32_t units, Call call, const void* body) {
   s.call = call;
   s.body = body;
   s.done.store(0, std::memory_order_relaxed);
-  const uint64_t job = (s.ticket.load(std::memory_order_relaxed) >> 32) + 1;
-  s.ticket.store(job << 32 | uint32_t(s.chunks));
+  const uint64_t job = (s.shares[0].ticket.load(std::memory_order_relaxed) >> 32) + 1;
+  for (int t = threads_ - 1; t >= 0; --t) s.shares[size_t(t)].ticket.store(job << 32 | uint32_t(s.first_chunk(t + 1) - s.first_chunk(t)));
   s.wake.fetch_add(1);
   if (s.sleepers.load() > 0) s.wake.notify_all();
-  while (s.work_once(0)) {
-  }
+  s.work(0);
   for (Spin spin; s.done.load(std::memory_order_acquire) != s.chunks;) {
     // A worker that was descheduled in the middle of its chunk needs the processor more than we do.
     if (!spin.again()) std::this_thread::yield();

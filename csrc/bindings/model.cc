@@ -151,8 +151,7 @@ py::dict remote_counts(const Session& session) {
     py::dict of;
     of["runs"] = c.runs;
     of["packets"] = c.packets;
-    of["instructions"] = c.instructions;
-    of["hvx_instructions"] = c.hvx_instructions;
+    of["ops"] = op_counts(*c.program, c.ops);
     out[py::str(name)] = of;
   }
   return out;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "csrc/remote/wire.h"
 #include "csrc/schedule/cost.h"
 #include "csrc/schedule/hardware_spec.h"
 #include "csrc/schedule/plan.h"
@@ -28,5 +29,8 @@ pybind11::dict describe_plan(const hvl::Program& program, const pybind11::dict& 
 
 // Events, predicted or measured, for a trace: dicts (_core.pyi: Event), times in microseconds.
 pybind11::list event_list(const hvl::Program& program, const std::vector<hvl::TraceEvent>& events);
+
+// What a program's ops took on another device, in their order.
+pybind11::list op_counts(const hvl::Program& program, const std::vector<hvl::OpCounts>& counts);
 
 std::string hex16(uint64_t value);

@@ -255,6 +255,21 @@ py::list event_list(const Program& program, const std::vector<TraceEvent>& event
   return out;
 }
 
+py::list op_counts(const Program& program, const std::vector<OpCounts>& counts) {
+  const Names names(program);
+  py::list out;
+  for (size_t o = 0; o < counts.size(); ++o) {
+    py::dict d;
+    d["kind"] = kind_name(program.ops[o].kind);
+    d["name"] = names.op(int32_t(o));
+    d["steps"] = counts[o].steps;
+    d["packets"] = counts[o].packets;
+    d["hvx_instructions"] = counts[o].hvx_instructions;
+    out.append(d);
+  }
+  return out;
+}
+
 py::dict describe_plan(const Program& program, const py::dict& plan_values, const py::dict& spec_values, std::optional<int32_t> rows,
                        std::optional<int32_t> position, int32_t repetitions) {
   const Plan plan = plan_from(plan_values, program);

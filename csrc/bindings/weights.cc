@@ -164,6 +164,8 @@ void bind_weights(py::module_& m) {
       .def("info", &tensor_info, py::arg("name"))
       .def("array", &array_copy, py::arg("name"))
       .def("dequantize", &dequantize, py::arg("name"))
+      .def("make_private", &WeightStore::make_private, py::arg("prefixes"), py::call_guard<py::gil_scoped_release>())
+      .def("make_private_later", &WeightStore::make_private_later, py::arg("prefixes"))
       .def_property_readonly("bytes", &WeightStore::bytes)
       .def_property_readonly("identity", &WeightStore::identity)
       .def_property_readonly("config_json", &WeightStore::config_json);

@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <sstream>
 #include <system_error>
 #include <utility>
@@ -120,6 +122,40 @@ Mapping Mapping::private_memory(size_t bytes) {
   m.data_ = static_cast<uint8_t*>(data);
   m.bytes_ = bytes;
   return m;
+}
+
+namespace {
+
+// Private memory of `bytes`, a multiple of kHugePage, at a boundary of one; null where there is none.
+uint8_t* huge_pages(size_t bytes) {
+  void* reserved = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  auto* const start = static_cast<uint8_t*>(reserved);
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(start) % kHugePage) % kHugePage;
+  if (before > 0) munmap(start, before);
+  munmap(start + before + bytes, kHugePage - before);
+  if (madvise(start + before, bytes, MADV_HUGEPAGE) == 0) return start + before;
+  munmap(start + before, bytes);
+  return nullptr;
+}
+
+}  // namespace
+
+void Mapping::make_private(size_t offset, size_t bytes, const std::function<bool()>& wanted) {
+  constexpr size_t kSlice = 16 * kHugePage;  // so that never much is there twice
+  const size_t skip = (kHugePage - offset % kHugePage) % kHugePage;
+  if (reinterpret_cast<uintptr_t>(data_) % kHugePage != 0 || bytes < skip + kHugePage) return;
+  uint8_t* const first = data_ + offset + skip;
+  const size_t whole = (bytes - skip) / kHugePage * kHugePage;
+  for (size_t at = 0; at < whole && wanted(); at += kSlice) {
+    const size_t size = std::min(kSlice, whole - at);
+    uint8_t* const copy = huge_pages(size);
+    if (!copy) return;
+    memcpy(copy, first + at, size);
+    if (mprotect(copy, size, PROT_READ) == 0 && mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, first + at) != MAP_FAILED) continue;
+    munmap(copy, size);
+    return;
+  }
 }
 
 void Mapping::seal() {

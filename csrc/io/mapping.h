@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <functional>
 #include <string>
 
 namespace hvl {
@@ -28,6 +29,11 @@ class Mapping {
 
   // Zeroed private memory, in huge pages where the system offers them. Error kMemory.
   static Mapping private_memory(size_t bytes);
+
+  // Replaces a stretch of a mapping by private memory in huge pages with the same content, as far as these go; where the system has no such memory,
+  // nothing happens. Others may read it meanwhile: a part of it is replaced in one call of the system, for which whoever touches it waits.
+  // wanted: asked before each part.
+  void make_private(size_t offset, size_t bytes, const std::function<bool()>& wanted);
 
   uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }

@@ -1,7 +1,13 @@
 #include "csrc/io/weight_store.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "csrc/base/error.h"
@@ -114,6 +120,57 @@ WeightStore::WeightStore(Mapping memory, std::vector<Section> sections, std::str
     s.linear.data = s.is_linear ? data : nullptr;
     tensors_.push_back(
         {std::move(s.name), s.is_linear, s.linear, s.is_linear ? "" : std::move(s.dtype), std::move(s.shape), data, s.bytes});
+  }
+}
+
+namespace {
+
+// Bytes that programs can still get without swapping, or 0 where the system does not say.
+size_t available_memory() {
+  std::ifstream file("/proc/meminfo");
+  for (std::string line; std::getline(file, line);) {
+    unsigned long kilobytes;
+    if (sscanf(line.c_str(), "MemAvailable: %lu kB", &kilobytes) == 1) return size_t(kilobytes) << 10;
+  }
+  return 0;
+}
+
+}  // namespace
+
+void WeightStore::make_private(const std::shared_ptr<WeightStore>& store, const std::vector<std::string>& prefixes) {
+  const std::vector<StoredTensor>& tensors = store->tensors_;
+  const auto chosen = [&](const StoredTensor& t) {
+    return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) { return t.name.compare(0, prefix.size(), prefix) == 0; });
+  };
+  size_t total = 0;
+  for (const StoredTensor& t : tensors) total += chosen(t) ? t.bytes : 0;
+  if (available_memory() < 2 * total) return;
+  for (size_t i = 0; i < tensors.size(); ++i) {  // neighbours together
+    if (!chosen(tensors[i])) continue;
+    const uint8_t* const begin = tensors[i].data;
+    while (i + 1 < tensors.size() && chosen(tensors[i + 1])) ++i;
+    const size_t bytes = size_t(tensors[i].data - begin) + tensors[i].bytes;
+    store->memory_.make_private(size_t(begin - store->data()), bytes, [&] { return store.use_count() > 1; });
+  }
+}
+
+void WeightStore::make_private_later(const std::shared_ptr<WeightStore>& store, std::vector<std::string> prefixes) {
+  store->copying_ = true;
+  try {
+    std::thread([store, prefixes = std::move(prefixes)] {
+      make_private(store, prefixes);
+      store->copying_ = false;
+    }).detach();
+  } catch (const std::system_error&) {  // no thread: the pages of the file do too
+    store->copying_ = false;
+  }
+}
+
+void WeightStore::settle() const {
+  using namespace std::chrono_literals;
+  for (const auto end = std::chrono::steady_clock::now() + 1s; copying_.load(std::memory_order_acquire);) {
+    if (std::chrono::steady_clock::now() > end) copying_ = false;  // in a forked child there is no such thread
+    std::this_thread::sleep_for(2ms);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -45,6 +46,13 @@ class WeightStore {
   const float* floats(const std::string& name, int64_t count) const;  // an F32 array of `count` elements
   const int8_t* int8s(const std::string& name, int64_t count) const;
 
+  // Copies the tensors whose names begin so into private memory in huge pages, if as much again is available: what is read for every token
+  // is read faster from there than from the pages of a file. Others may read them meanwhile. Ends early when nobody else has the store any more.
+  static void make_private(const std::shared_ptr<WeightStore>& store, const std::vector<std::string>& prefixes);
+  // The same in a thread of its own. `settle` waits for it, a second at most and once: whatever needs all processors comes to a better end then.
+  static void make_private_later(const std::shared_ptr<WeightStore>& store, std::vector<std::string> prefixes);
+  void settle() const;
+
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   const std::string& config_json() const { return config_json_; }
   size_t bytes() const { return memory_.bytes(); }
@@ -58,6 +66,7 @@ class WeightStore {
   std::vector<StoredTensor> tensors_;  // in the order packed
   std::unordered_map<std::string, size_t> index_;
   std::string config_json_, identity_;
+  mutable std::atomic<bool> copying_{false};
 };
 
 }  // namespace hvl

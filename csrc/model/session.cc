@@ -76,12 +76,14 @@ void Session::run(const Executable& executable, const RunArgs& args) {
                           },
                           &watch};
   std::vector<DdrRange> unreadable;
-  RunWatch watched{nullptr, &transfers_, nullptr, eager_transfers_};
+  RunWatch watched;
+  watched.transfers = &transfers_;
+  watched.eager_transfers = eager_transfers_;
   if (tracing_) watched.trace = &trace_.emplace_back(&executable, std::vector<TraceEvent>()).second;
   if (remote_) {
-    memory_.plan_elsewhere(executable.plan);
-    if (!remote_->run(executable, args, check, eager_transfers_, transfers_)) cancelled();
-    return;
+    const bool completed = remote_->run(executable, args, check, eager_transfers_, transfers_);
+    memory_.plan_elsewhere(executable.plan, remote_->fast_peak());
+    return completed ? void() : cancelled();
   }
   const RunMemory memory = memory_.prepare(executable.plan);
   if (protect_ddr_) {
@@ -369,6 +371,7 @@ void Session::check_token(int32_t token) const {
 
 // Decodes ids()[0 .. rows - 1] behind what the cache holds, and computes the logits of each.
 void Session::run_tokens(int32_t rows) {
+  model_->weights().settle();
   const Timer timer(stats_.decode_ms);
   if (rows > 1) has_logits_ = false;  // of several rows some may be written when it is cancelled
   run_chunk(rows, length_);

@@ -1,16 +1,13 @@
 #include "csrc/model/session_memory.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstring>
 
 #include "csrc/model/integer_arrays.h"
 
 namespace hvl {
 namespace {
 
-constexpr uint8_t kPoison = 0xa5;
 
 size_t align(size_t n) { return (n + 127) / 128 * 128; }
 
@@ -83,27 +80,12 @@ void SessionMemory::rotate_to(int32_t end) {
 
 RunMemory SessionMemory::prepare(const Plan& plan) {
   planned_peak_ = std::max(planned_peak_, plan.peak_bytes);
-  if (const int64_t end = std::min(budget(), planned_peak_); end > poisoned_) {
-    std::memset(fast_.data() + poisoned_, kPoison, size_t(end - poisoned_));
-    poisoned_ = end;
-  }
+  touched_.expect(fast_.data(), std::min(budget(), planned_peak_));
   if (plan.ddr_bytes > ddr_bytes()) ddr_ = Arena(size_t(plan.ddr_bytes));
   return {fast_.data(), ddr_.data()};
 }
 
-int64_t SessionMemory::measured_peak() const {
-  const auto top = [this](int64_t from, int64_t to, int value) {  // the end of what differs from `value`
-    std::array<uint8_t, 4096> untouched;
-    untouched.fill(uint8_t(value));
-    while (to - from >= int64_t(untouched.size()) && std::memcmp(fast_.data() + to - untouched.size(), untouched.data(), untouched.size()) == 0) {
-      to -= untouched.size();
-    }
-    while (to > from && fast_.data()[to - 1] == value) --to;
-    return to;
-  };
-  const int64_t beyond = top(poisoned_, budget(), 0);
-  return int64_t(align(size_t(beyond > poisoned_ ? beyond : top(0, poisoned_, kPoison))));
-}
+int64_t SessionMemory::measured_peak() const { return std::max(peak_elsewhere_, touched_.measure(fast_.data(), budget())); }
 
 std::vector<DdrRange> SessionMemory::ddr_ranges() const {
   std::vector<DdrRange> out;

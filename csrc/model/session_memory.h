@@ -10,6 +10,7 @@
 #include "csrc/base/arena.h"
 #include "csrc/model/model.h"
 #include "csrc/runtime/executor.h"
+#include "csrc/runtime/watermark.h"
 
 namespace hvl {
 
@@ -24,8 +25,11 @@ class SessionMemory {
   // What a run of this plan needs is there afterwards (a tile at an image's edge may need more DDR than a full one; nothing else grows).
   RunMemory prepare(const Plan& plan);
 
-  // Of a plan that runs on another device: only its peak is noted.
-  void plan_elsewhere(const Plan& plan) { planned_peak_ = std::max(planned_peak_, plan.peak_bytes); }
+  // Of a plan that runs on another device: its peak, and the one that was measured there, are noted.
+  void plan_elsewhere(const Plan& plan, int64_t measured_peak) {
+    planned_peak_ = std::max(planned_peak_, plan.peak_bytes);
+    peak_elsewhere_ = std::max(peak_elsewhere_, measured_peak);
+  }
 
   float* features() const { return features_; }  // (patches of a tile, vision hidden)
   float* embeds() const { return embeds_; }      // (tokens of a tile, text hidden)
@@ -47,7 +51,8 @@ class SessionMemory {
  private:
   Arena fast_, ddr_, blocks_, kv_, rope_;
   int64_t planned_peak_ = 0;
-  int64_t poisoned_ = 0;  // bytes from the start that hold kPoison until something writes them; beyond, zeros
+  int64_t peak_elsewhere_ = 0;
+  Watermark touched_;  // of fast_
   std::vector<KvCache> caches_;
   const bool integer_;
   std::vector<double> frequencies_;  // radians a position, by pair of dimensions

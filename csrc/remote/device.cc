@@ -228,11 +228,19 @@ bool RemoteDevice::run(const Executable& executable, const RunArgs& args, const 
   }
   transfers.bytes_in += answer.reply.bytes_in;
   transfers.bytes_out += answer.reply.bytes_out;
+  fast_peak_ = answer.reply.fast_peak;
   RemoteCounts& counts = counts_[program.name];
   ++counts.runs;
   counts.packets += answer.reply.packets;
-  counts.instructions += answer.reply.instructions;
-  counts.hvx_instructions += answer.reply.hvx_instructions;
+  if (answer.reply.ops.size() != program.ops.size()) part.channel->end("counted other ops than program " + program.name + " has");
+  counts.program = &program;
+  counts.ops.resize(program.ops.size());
+  for (size_t o = 0; o < counts.ops.size(); ++o) {
+    OpCounts& op = counts.ops[o];
+    op.steps += answer.reply.ops[o].steps;
+    op.packets += answer.reply.ops[o].packets;
+    op.hvx_instructions += answer.reply.ops[o].hvx_instructions;
+  }
   return !asked;
 }
 

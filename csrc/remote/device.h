@@ -26,7 +26,9 @@ struct RemoteOptions {
 
 // What the runs of a program took.
 struct RemoteCounts {
-  uint64_t runs = 0, packets = 0, instructions = 0, hvx_instructions = 0;
+  uint64_t runs = 0, packets = 0;
+  const Program* program = nullptr;  // one of those that have its name
+  std::vector<OpCounts> ops;         // parallel to its ops
 };
 
 class RemoteDevice {
@@ -39,6 +41,7 @@ class RemoteDevice {
   bool run(const Executable& executable, const RunArgs& args, const CancelCheck& cancel, bool eager, TransferStats& transfers);
 
   const std::map<std::string, RemoteCounts>& counts() const { return counts_; }  // by name of the program, since the last reset
+  int64_t fast_peak() const { return fast_peak_; }  // the highest byte of the device's fast memory that any run has written
   void reset_counts() { counts_.clear(); }
   size_t parts() const { return parts_.size(); }
   bool failed() const;  // in part at least
@@ -72,6 +75,7 @@ class RemoteDevice {
   const int32_t threads_;
   const int64_t budget_;
   std::vector<std::unique_ptr<Part>> parts_;
+  int64_t fast_peak_ = 0;
   std::map<std::string, RemoteCounts> counts_;
 };
 

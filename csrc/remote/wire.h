@@ -17,7 +17,7 @@
 
 namespace hvl {
 
-inline constexpr uint32_t kWireMagic = 0x31445648;  // "HVD1": raise the digit when a message changes
+inline constexpr uint32_t kWireMagic = 0x32445648;  // "HVD2": raise the digit when a message changes
 inline constexpr uint32_t kMostMessage = 256u << 20;
 inline constexpr int32_t kMostRemoteThreads = 16;
 static_assert(std::endian::native == std::endian::little);
@@ -73,11 +73,18 @@ struct RunRequest {
   uint32_t eager = 0;                         // csrc/runtime/dma.h
 };
 
+// What the kernel steps of an op took in a run, in the thread that runs the program.
+struct OpCounts {
+  uint64_t steps = 0, packets = 0, hvx_instructions = 0;
+};
+
 // Every reply: the text of an error; what a run took; then the bytes of each bound part that it wrote.
 struct Reply {
   std::string text;
-  uint32_t packets = 0, instructions = 0, hvx_instructions = 0;  // of the thread that runs the program; modulo 2^32
-  int64_t bytes_in = 0, bytes_out = 0;                           // by transfers
+  uint64_t packets = 0;                 // of that thread: of its kernels and of all else between them
+  std::vector<OpCounts> ops;            // of a run: parallel to the program's
+  int64_t bytes_in = 0, bytes_out = 0;  // by transfers
+  int64_t fast_peak = 0;                // bytes of fast memory that anything has written so far
 };
 
 class WireWriter {
@@ -190,7 +197,10 @@ void fields(Io& io, T& t) {
   } else if constexpr (std::is_same_v<M, RunRequest>) {
     all(t.id, t.run.rows, t.run.position, t.image_height, t.image_width, t.eager);
   } else if constexpr (std::is_same_v<M, Reply>) {
-    all(t.text, t.packets, t.instructions, t.hvx_instructions, t.bytes_in, t.bytes_out);
+    all(t.text, t.packets, t.bytes_in, t.bytes_out, t.fast_peak);
+    io.list(t.ops, 24, [&](auto& value) { fields(io, value); });
+  } else if constexpr (std::is_same_v<M, OpCounts>) {
+    all(t.steps, t.packets, t.hvx_instructions);
   } else if constexpr (std::is_same_v<M, Buffer>) {
     all(t.name, t.space, t.dtype, t.max_rows, t.dynamic_rows, t.cols, t.group_size, t.bits);
   } else if constexpr (std::is_same_v<M, Op>) {

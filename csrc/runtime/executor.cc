@@ -1,6 +1,7 @@
 #include "csrc/runtime/executor.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 
 #include "csrc/base/arena.h"
@@ -133,9 +134,13 @@ bool Executor::run(const Executable& executable, const RunArgs& args, const RunM
       moved(*frame.streamed, step, then, false);
     }
     const double from = watch.trace ? seconds_since(start) : 0;
-    {
+    if (frame.op().kind == OpKind::kLinear && !plan.staged && !watch.trace && !watch.step.call) {
+      cursor = run_linears(frame, cursor);
+    } else {
       const Unreadable guard(watch.unreadable);
+      if (watch.step.call) watch.step.call(watch.step.context, step, false);
       run_op(frame);
+      if (watch.step.call) watch.step.call(watch.step.context, step, true);
     }
     if (watch.trace) watch.trace->push_back({false, false, step, from, seconds_since(start) - from, 0, 0});
     if (plan.staged && step.last) {
@@ -151,6 +156,54 @@ bool Executor::run(const Executable& executable, const RunArgs& args, const RunM
 template <typename Args>
 void Executor::launch(void (*kernel)(const Args&, int32_t, int32_t) noexcept, const Args& args, int32_t begin, int32_t end) const {
   pool_.parallel_for(end - begin, [&](int32_t from, int32_t to) { kernel(args, begin + from, begin + to); });
+}
+
+LinearArgs Executor::linear_args(const Frame& f) const {
+  const Op& op = f.op();
+  const int32_t first = f.step.unit_begin, cols = f.desc(op.out).cols;
+  const float* residual = f.at<float>(op.in[1]);
+  if (op.weight[2] != kNone) {
+    residual = f.staged() ? reinterpret_cast<const float*>(f.scratch())
+                          : static_cast<const float*>(f.resolved(op.weight[2]).data) + int64_t(f.step.row_begin) * cols;
+  }
+  const float* bias = f.array<float>(op.weight[1]);
+  if (bias && f.staged()) bias = virtual_base(bias, int64_t(first) * kLinearRowBlock);
+  return {f.quantized(op.in[0]), f.linear(op.weight[0], first), bias, residual, f.at<float>(op.out), cols};
+}
+
+// The step of the cursor and those behind it that take the same x (q, k and v; gate and up), handed out as one: at every end threads wait for
+// each other, and at every beginning for memory. Returns the cursor at the last of them.
+StepCursor Executor::run_linears(Frame& frame, StepCursor cursor) const {
+  constexpr int kMost = 4;
+  std::array<LinearArgs, kMost> layers;
+  const Step first = frame.step;
+  const Op& op = frame.op();
+  const auto joins = [&](const Step& step) {
+    const Op& other = frame.program().ops[step.op];
+    return other.kind == OpKind::kLinear && other.in[0] == op.in[0] && other.in[1] == kNone && op.in[1] == kNone && step.group == first.group &&
+           step.block == first.block && step.repetition == first.repetition;
+  };
+  int count = 0;
+  int32_t units = 0;
+  for (StepCursor next = cursor;;) {
+    layers[count] = linear_args(frame);
+    units += linear_row_blocks(layers[count].weight);
+    ++count;
+    next.next();
+    if (count == kMost || next.done() || !joins(next.step())) break;
+    cursor = next;
+    frame.step = cursor.step();
+  }
+  pool_.parallel_for(units, [&](int32_t begin, int32_t end) {
+    int32_t before = 0;
+    for (int i = 0; i < count; ++i) {
+      const int32_t blocks = linear_row_blocks(layers[i].weight);
+      const int32_t from = std::max(begin - before, 0), to = std::min(end - before, blocks);
+      if (from < to) kernels_.linear(layers[i], from, to);
+      before += blocks;
+    }
+  });
+  return cursor;
 }
 
 void Executor::run_op(const Frame& f) const {
@@ -177,18 +230,8 @@ void Executor::run_op(const Frame& f) const {
       const QuantizeI16Args a{f.at<int16_t>(op.in[0]), op.f[0], f.quantized(op.out)};
       return launch(kernels_.quantize_i16, a, 0, rows);
     }
-    case OpKind::kLinear: {
-      const int32_t u0 = f.step.unit_begin, u1 = f.step.unit_end, cols = f.desc(op.out).cols;
-      const float* residual = f.at<float>(op.in[1]);
-      if (op.weight[2] != kNone) {
-        residual = f.staged() ? reinterpret_cast<const float*>(f.scratch())
-                              : static_cast<const float*>(f.resolved(op.weight[2]).data) + int64_t(r0) * cols;
-      }
-      const float* bias = f.array<float>(op.weight[1]);
-      if (bias && f.staged()) bias = virtual_base(bias, int64_t(u0) * kLinearRowBlock);
-      const LinearArgs a{f.quantized(op.in[0]), f.linear(op.weight[0], u0), bias, residual, f.at<float>(op.out), cols};
-      return launch(kernels_.linear, a, u0, u1);
-    }
+    case OpKind::kLinear:
+      return launch(kernels_.linear, linear_args(f), f.step.unit_begin, f.step.unit_end);
     case OpKind::kActivation: {
       const ActivationArgs a{f.at<float>(op.in[0]), f.at<float>(op.out), rows, f.desc(op.out).cols, ActivationKind(op.i[0])};
       return launch(kernels_.activation, a, 0, rows);

@@ -23,12 +23,19 @@ struct RunMemory {
   uint8_t* ddr = nullptr;
 };
 
+// Called before and behind every kernel step.
+struct StepHook {
+  void (*call)(void* context, const Step& step, bool behind) = nullptr;
+  void* context = nullptr;
+};
+
 // What a run may be watched with.
 struct RunWatch {
-  std::vector<TraceEvent>* trace = nullptr;            // measured times are appended
+  std::vector<TraceEvent>* trace = nullptr;            // measured times are appended; then every step is handed to the threads by itself
   TransferStats* transfers = nullptr;
   const std::vector<DdrRange>* unreadable = nullptr;   // staged: DDR that no kernel may touch
   bool eager_transfers = false;                        // staged: see dma.h
+  StepHook step;                                       // a device's own counting
 };
 
 class Executor {
@@ -42,6 +49,8 @@ class Executor {
   struct Frame;
   class Ring;
   void run_op(const Frame& frame) const;
+  LinearArgs linear_args(const Frame& frame) const;
+  StepCursor run_linears(Frame& frame, StepCursor cursor) const;
   void run_attention(const Frame& frame) const;
   template <typename Args>
   void launch(void (*kernel)(const Args&, int32_t, int32_t) noexcept, const Args& args, int32_t begin, int32_t end) const;

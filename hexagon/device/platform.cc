@@ -51,9 +51,14 @@ std::string FastMemory::reserve(size_t bytes) {
   return {};
 }
 
-uint8_t* FastMemory::acquire() { return compute_resource_acquire_cached(state_->context, kAcquireTimeout) == 0 ? state_->data : nullptr; }
+uint8_t* FastMemory::acquire(size_t) { return compute_resource_acquire_cached(state_->context, kAcquireTimeout) == 0 ? state_->data : nullptr; }
 
-void FastMemory::release() { compute_resource_release_cached(state_->context); }
+int64_t FastMemory::release() {
+  compute_resource_release_cached(state_->context);
+  return 0;
+}
+
+Counts read_counters() { return {}; }
 
 bool HostBuffer::map(int32_t fd, size_t bytes) {
   void* data = nullptr;

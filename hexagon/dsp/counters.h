@@ -10,7 +10,7 @@ struct Counts {
 };
 
 // The assembler does not know c20, c21, c22: r0 = c20, r1 = c21, r2 = c22 by their encodings.
-__attribute__((always_inline)) inline Counts read_counters() {
+__attribute__((always_inline)) inline Counts qemu_counters() {
 #if defined(__hexagon__)
   register uint32_t packets asm("r0");
   register uint32_t instructions asm("r1");
@@ -30,9 +30,9 @@ inline Counts operator-(const Counts& a, const Counts& b) {
 // What `body` takes, its call included.
 template <class Body>
 __attribute__((noinline)) Counts count(const Body& body) {
-  const Counts before = read_counters();
+  const Counts before = qemu_counters();
   body();
-  return read_counters() - before;
+  return qemu_counters() - before;
 }
 
 }  // namespace hvl

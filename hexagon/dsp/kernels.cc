@@ -6,6 +6,9 @@ namespace {
 constexpr KernelTable make_table() {
   KernelTable table = {};  // no exp_sum and no resizing: they run on the host
 #define HVL_SET(isa, name, Args) table.name = &name##_##isa;
+#if defined(__hexagon__)
+  HVL_HVX_KERNELS(HVL_SET, hvx)
+#else  // the same program on the host, under its sanitizers
   HVL_FIXED_KERNELS(HVL_SET, fixed)
   HVL_SET(reference, pixel_shuffle, )
   HVL_SET(reference, patchify, )
@@ -13,8 +16,6 @@ constexpr KernelTable make_table() {
   HVL_SET(reference, vrc_depthwise, )
   HVL_SET(reference, vrc_pointwise, )
   HVL_SET(reference, vrc_pool, )
-#if defined(__hexagon__)  // tests run the service on the host too
-  HVL_HVX_KERNELS(HVL_SET, hvx)
 #endif
 #undef HVL_SET
   return table;

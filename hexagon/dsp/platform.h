@@ -7,6 +7,8 @@
 #include <memory>
 #include <string>
 
+#include "hexagon/dsp/counters.h"
+
 namespace hvl {
 
 // The NPU's memory next to its vector units.
@@ -19,9 +21,11 @@ class FastMemory {
   std::string reserve(size_t bytes);
   size_t bytes() const { return bytes_; }
 
-  // Ours from here to release(); what is in it does not last beyond. Null when somebody else keeps it.
-  uint8_t* acquire();
-  void release();
+  // Ours from here to release(); what is in it does not last beyond. Null when somebody else keeps it. end: bytes from its beginning that are
+  // going to be used.
+  uint8_t* acquire(size_t end);
+  // Returns where the highest byte ends that anything has ever written, or 0 where that is not measured.
+  int64_t release();
 
  private:
   struct State;
@@ -47,5 +51,8 @@ class HostBuffer {
   size_t bytes_ = 0;
   int32_t fd_ = -1;
 };
+
+// What the calling thread has executed. Zeros where nothing counts it.
+Counts read_counters();
 
 }  // namespace hvl

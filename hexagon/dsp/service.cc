@@ -6,7 +6,6 @@
 
 #include "csrc/base/error.h"
 #include "csrc/remote/check_program.h"
-#include "hexagon/dsp/counters.h"
 
 namespace hvl {
 namespace {
@@ -21,6 +20,23 @@ std::vector<uint8_t> encoded(Status status, const Reply& reply, const std::vecto
   for (const auto& [data, bytes] : outputs) writer.append(data, bytes);
   return writer.finish();
 }
+
+// Counters have 32 bits, which a step does not fill.
+struct Meter {
+  Reply& reply;
+  Counts last;
+
+  void count(const Step& step, bool behind) {
+    const Counts now = read_counters(), passed = now - last;
+    last = now;
+    reply.packets += passed.packets;
+    if (!behind) return;
+    OpCounts& op = reply.ops[size_t(step.op)];
+    ++op.steps;
+    op.packets += passed.packets;
+    op.hvx_instructions += passed.hvx_instructions;
+  }
+};
 
 bool same(const StateShape& a, const StateShape& b) {
   return a.kv_heads == b.kv_heads && a.head_dim == b.head_dim && a.capacity == b.capacity && a.bits == b.bits;
@@ -225,22 +241,21 @@ Service::Outcome Service::run(WireReader& reader, Reply& reply, std::vector<std:
   RunWatch watch;
   watch.transfers = &transfers;
   watch.eager_transfers = request.eager != 0;
-  const Executor executor(kernels_, *pool_);
-  bool completed = false;
-  uint8_t* const fast = fast_.acquire();
+  uint8_t* const fast = fast_.acquire(size_t(loaded.executable.plan.peak_bytes));
   if (!fast) {
     outputs.clear();
     return Refusal{Status::kMemory, joined("run of ", program.name, ": others keep the fast memory")};
   }
-  const Counts counts = count([&] { completed = executor.run(loaded.executable, args, {fast, ddr_.data()}, cancel, watch); });
-  fast_.release();
-  reply.packets = counts.packets;
-  reply.instructions = counts.instructions;
-  reply.hvx_instructions = counts.hvx_instructions;
+  reply.ops.resize(program.ops.size());
+  Meter meter{reply, read_counters()};
+  watch.step = {[](void* context, const Step& step, bool behind) { static_cast<Meter*>(context)->count(step, behind); }, &meter};
+  const bool completed = Executor(kernels_, *pool_).run(loaded.executable, args, {fast, ddr_.data()}, cancel, watch);
+  reply.fast_peak = fast_.release();
   reply.bytes_in = transfers.bytes_in;
   reply.bytes_out = transfers.bytes_out;
   if (completed) return std::nullopt;
   outputs.clear();
+  reply = {};
   return Refusal{Status::kCancelled, "cancelled"};
 }
 

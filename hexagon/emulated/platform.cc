@@ -10,6 +10,7 @@
 
 #include "csrc/base/arena.h"
 #include "csrc/base/error.h"
+#include "csrc/runtime/watermark.h"
 
 namespace hvl {
 namespace {
@@ -24,6 +25,7 @@ size_t machine_bytes() {
 
 struct FastMemory::State {
   Arena arena;
+  Watermark touched;
 };
 
 FastMemory::FastMemory() = default;
@@ -38,9 +40,14 @@ std::string FastMemory::reserve(size_t bytes) {
   return {};
 }
 
-uint8_t* FastMemory::acquire() { return state_->arena.data(); }
+uint8_t* FastMemory::acquire(size_t end) {
+  state_->touched.expect(state_->arena.data(), int64_t(end));
+  return state_->arena.data();
+}
 
-void FastMemory::release() {}
+int64_t FastMemory::release() { return state_->touched.measure(state_->arena.data(), int64_t(bytes_)); }
+
+Counts read_counters() { return qemu_counters(); }
 
 bool HostBuffer::map(int32_t fd, size_t bytes) {
   const int file = open(joined("/proc/", getppid(), "/fd/", fd).c_str(), O_RDONLY | O_CLOEXEC);

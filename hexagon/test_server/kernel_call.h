@@ -32,7 +32,25 @@ namespace hvl {
   X(kv_store_fixed)          \
   X(kv_store_hvx)            \
   X(rope_fixed)              \
-  X(rope_hvx)
+  X(rope_hvx)                \
+  X(linear_fixed)            \
+  X(linear_hvx)              \
+  X(add_fixed)               \
+  X(add_hvx)                 \
+  X(embed_fixed)             \
+  X(embed_hvx)               \
+  X(quantize_fixed)          \
+  X(quantize_hvx)            \
+  X(quantize_i16_fixed)      \
+  X(quantize_i16_hvx)        \
+  X(vrc_stem_reference)      \
+  X(vrc_stem_hvx)            \
+  X(vrc_depthwise_reference) \
+  X(vrc_depthwise_hvx)       \
+  X(vrc_pointwise_reference) \
+  X(vrc_pointwise_hvx)       \
+  X(vrc_pool_reference)      \
+  X(vrc_pool_hvx)
 
 // 128-byte aligned; the memory beyond its end, up to a multiple of 128, is watched for writes, and what follows that may not be touched.
 struct Buffer {

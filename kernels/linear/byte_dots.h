@@ -203,6 +203,66 @@ HVL_HOT_LOOP void add_groups(const Layout& layout, int32_t row0, int32_t count, 
   }
 }
 
+// Adds one group of kSideBySide row blocks, block_bytes apart, for one token to acc (kSideBySide, 32): a vector of each in turn, so that memory is
+// read as that many streams, which a processor's own prefetching follows side by side, and x is broadcast once for all.
+template <typename S, int kWeightBits>
+HVL_HOT_LOOP void add_group_side_by_side(const Layout& layout, const uint8_t* w, int64_t block_bytes, TileOfX tile, float* acc, int64_t ahead) {
+  constexpr int kVectors = S::kVectors, kParts = 8 / kWeightBits;
+  static_assert(S::kRows == kLinearRowBlock);
+  using Int = typename S::Int;
+  const int64_t plane = layout.plane;
+  const uint8_t* wp = w + 4 * layout.scale_bits + (layout.zero_points ? kLinearRowBlock * sizeof(int16_t) : 0);
+  Int low[kSideBySide][kVectors], high[kSideBySide][kVectors];
+  const Int start = S::set_int(start_of_sums<S, kWeightBits>(tile.sums));
+  unroll<kSideBySide>([&](auto n) HVL_INLINE {
+    unroll<kVectors>([&](auto v) HVL_INLINE {
+      low[n][v] = start;
+      high[n][v] = S::zero();
+    });
+  });
+  const uint8_t* x = tile.q;
+  int32_t left = layout.vectors;
+  do {
+    Int signed_x[kParts], low_x[kParts];
+    unroll<kParts>([&](auto part) HVL_INLINE {
+      signed_x[part] = S::broadcast(x + 4 * part, plane);
+      if constexpr (S::kPlanes == 2) low_x[part] = S::broadcast(x + 4 * part + plane, plane);
+    });
+    unroll<kSideBySide>([&](auto n) HVL_INLINE {
+      const uint8_t* at = wp + n * block_bytes;
+      unroll<S::kRows * 4 / 64>([&](auto line) HVL_INLINE {
+        _mm_prefetch(reinterpret_cast<const char*>(at + ahead + 64 * line), _MM_HINT_T0);
+      });
+      unroll<kVectors>([&](auto v) HVL_INLINE {
+        const Int loaded = S::load(at + S::kBytes * v);
+        unroll<kParts>([&](auto part) HVL_INLINE {
+          Int values = loaded;
+          if constexpr (kWeightBits == 4) values = part ? S::high_nibbles(values) : S::low_nibbles(values);
+          if constexpr (S::kPlanes == 2) low[n][v] = S::dot(low[n][v], low_x[part], values);
+          if constexpr (kWeightBits == 8) values = S::flip(values);
+          Int& sum = S::kPlanes == 2 ? high[n][v] : low[n][v];
+          sum = S::dot(sum, values, signed_x[part]);
+        });
+      });
+    });
+    x += 32 / kWeightBits;
+    wp += 128;
+  } while (--left > 0);
+  const auto scale_x = S::set(tile.scales[0]);
+  unroll<kSideBySide>([&](auto n) HVL_INLINE {
+    const uint8_t* scales = w + n * block_bytes;
+    const uint8_t* zero_points = scales + 4 * layout.scale_bits;
+    unroll<kVectors>([&](auto v) HVL_INLINE {
+      const auto scale_w = layout.scale_bits == 16 ? S::halves(scales, v) : S::floats(reinterpret_cast<const float*>(scales) + S::kLanes * v);
+      Int dot = low[n][v];
+      if constexpr (S::kPlanes == 2) dot = S::add(S::times256(high[n][v]), dot);
+      if (layout.zero_points) dot = S::minus_product(dot, S::shorts(zero_points, v), S::set_int(tile.sums[0]));
+      float* sum = acc + kLinearRowBlock * n + S::kLanes * v;
+      S::store(sum, S::fma(S::to_float(dot), S::mul(scale_w, scale_x), S::floats(sum)));
+    });
+  });
+}
+
 using AddGroups = void (*)(const Layout&, int32_t, int32_t, const uint8_t*, TileOfX, float*, int64_t);
 
 template <typename S, int kWeightBits, int kTokens = S::kMaxStreams / S::kPlanes>
@@ -286,6 +346,12 @@ void run(const LinearArgs& args, int32_t begin, int32_t end) {
           // Behind the last group come, for each of the row blocks, those that are read after these.
           const int64_t ahead = kPrefetchBytes + (g + at_once == groups ? (beside - 1) * block_bytes : 0);
           const TileOfX part = {tile.q + int64_t(g) * weight.group_size, tile.scales + g, tile.sums + 2 * g};
+          if constexpr (S::kLanes == 16) {
+            if (beside == kSideBySide) {
+              add_group_side_by_side<S, kWeightBits>(layout, w, block_bytes, part, acc, ahead);
+              continue;
+            }
+          }
           for (int32_t n = 0; n < beside; ++n) {
             for (int32_t row0 = 0; row0 < kLinearRowBlock; row0 += S::kRows) {
               add(layout, row0, at_once, w + n * block_bytes, part, acc + n * kLinearRowBlock, ahead);

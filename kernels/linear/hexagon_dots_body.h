@@ -1,8 +1,8 @@
 // The dots of one group in HVX registers (hexagon_dots.h has the arithmetic). Kernels scale and add them up from there.
 //
-// vrmpy multiplies 32 rows by 4 bytes of x at once, unsigned weights by either plane of x; two of them fit into a packet, so that 128
-// multiplications of 16 bits a packet are the most there can be. Weights are made unsigned: 4 bits are stored plus 8, and 8 bits get their
-// highest bit flipped, which adds 128; what this adds to the dots is taken off where the accumulators start.
+// vrmpy multiplies 32 rows by 4 bytes of x at once, unsigned weights by a plane of x; two of them fit into a packet, so that 128
+// multiplications of 16 bits a packet, or 256 of 8 bits, are the most there can be. Weights are made unsigned: 4 bits are stored plus 8, and
+// 8 bits get their highest bit flipped, which adds 128; what this adds to the dots is taken off where the accumulators start.
 #pragma once
 
 #include <hexagon_protos.h>
@@ -15,77 +15,93 @@ namespace hvl::hexagon {
 using Vector = HVX_Vector;
 using EightBytes = int64_t __attribute__((may_alias));
 
-// Unsigned weights of k .. k+3 and of k+4 .. k+7, from the one vector or the two at `w`.
+// What is added to a weight of kBits bits.
 template <int kBits>
-__attribute__((always_inline)) inline void unsigned_weights(const Vector* w, Vector& first, Vector& second) {
-  if constexpr (kBits == 4) {
-    first = Q6_V_vand_VV(w[0], Q6_V_vsplat_R(0x0f0f0f0f));
-    second = Q6_Vub_vlsr_VubR(w[0], 4);
-  } else {
-    first = Q6_V_vxor_VV(w[0], Q6_V_vsplat_R(0x80808080));
-    second = Q6_V_vxor_VV(w[1], Q6_V_vsplat_R(0x80808080));
-  }
+inline constexpr int32_t kWeightOffset = kBits == 4 ? 8 : 128;
+
+// The same value, of which the compiler knows nothing. It would reach the addresses of unrolled loops from fewer pointers, and add numbers to
+// them again and again. Not for loops: code is not moved across.
+template <class T>
+__attribute__((always_inline)) inline T opaque(T value) {
+  asm("" : "+r"(value));
+  return value;
 }
 
-// 8 vectors in bytes, as a number that the compiler does not know. An address is a register and -8 to 7 vectors; pointers eight vectors
-// apart stay in registers of their own, where otherwise an addition would come with almost every load.
-__attribute__((always_inline)) inline int32_t eight_vectors() {
-  int32_t bytes = 8 * sizeof(Vector);
-  asm("" : "+r"(bytes));
-  return bytes;
-}
+// Where a group's operands are.
+template <int kPlanes, int kBlocks, int kTokens>
+struct GroupOperands {
+  const uint8_t* values[kBlocks];      // of the group in each block
+  const uint8_t* x[kTokens][kPlanes];  // of the group in each token's planes; 8-byte aligned
+};
 
-// dots[block][token] of one group for kBlocks row blocks and kTokens tokens. kGroup is the group size up to 128, and 0 for multiples of
-// that: known at compile time, a group is one stretch of code, which the compiler overlaps with the next group's.
-template <int kBits, int kGroup, int kBlocks, int kTokens>
-__attribute__((always_inline)) inline void group_dots(const uint8_t* values,  // of the group in the first block; 128-byte aligned
-                                                      int32_t block_stride,   // bytes, a multiple of 128
-                                                      const uint8_t* x,       // `hi` of the group in the first token; 8-byte aligned
-                                                      int32_t padded_cols,    // bytes from `hi` to `lo`
-                                                      const int32_t* sums,    // of the group in the first token
-                                                      int32_t groups,         // sums from one token to the next
-                                                      int32_t group_size, Vector (&dots)[kBlocks][kTokens]) {
-  constexpr int kChunk = kGroup ? kGroup : 128;
-  constexpr int kOffset = kBits == 4 ? 8 : 128;
-  Vector hi[kBlocks][kTokens], lo[kBlocks][kTokens];
-  const uint8_t* w[kBlocks];
-  const int32_t eight = eight_vectors();
-  for (int b = 0; b < kBlocks; ++b) {
-    w[b] = values + b * block_stride;
-    for (int t = 0; t < kTokens; ++t) {
-      hi[b][t] = Q6_V_vzero();
-      lo[b][t] = Q6_V_vsplat_R(-kOffset * sums[t * groups]);
-    }
-  }
-  const auto chunk = [&](const uint8_t* x) __attribute__((always_inline)) {
+// Adds the dots of kColumns columns to the high and low parts. kFresh: high parts are written first. eight: 8 * 128,
+// opaque.
+template <int kBits, int kColumns, bool kFresh, int kPlanes, int kBlocks, int kTokens>
+__attribute__((always_inline)) inline void add_columns(const GroupOperands<kPlanes, kBlocks, kTokens>& of, int32_t eight,
+                                                       Vector (&high)[kBlocks][kTokens], Vector (&low)[kBlocks][kTokens]) {
+  // An address is a register and -8 to 7 vectors, which makes a register for 16 vectors.
+  const uint8_t* middle[kBlocks];
+  for (int b = 0; b < kBlocks; ++b) middle[b] = of.values[b] + eight;
+  const auto values = [&](int b, int i) __attribute__((always_inline)) -> Vector {
+    if (i > 0 && i % 16 == 0) middle[b] += 2 * eight;
+    return reinterpret_cast<const HVX_UVector*>(middle[b])[i % 16 - 8];
+  };
 #pragma unroll
-    for (int k = 0; k < kChunk; k += 8) {
-      constexpr int kVectors = kBits / 4;
-      Vector first[kBlocks], second[kBlocks];
-      for (int b = 0; b < kBlocks; ++b) {
-        const int vector = k / 8 * kVectors % 8;
-        unsigned_weights<kBits>(reinterpret_cast<const Vector*>(w[b]) + vector, first[b], second[b]);
-        if (vector + kVectors == 8) w[b] += eight;
+  for (int i = 0; i < kColumns / 8; ++i) {
+    Vector first[kBlocks], second[kBlocks];
+    for (int b = 0; b < kBlocks; ++b) {
+      if constexpr (kBits == 4) {
+        const Vector both = values(b, i);
+        first[b] = Q6_V_vand_VV(both, Q6_V_vsplat_R(0x0f0f0f0f));
+        second[b] = Q6_Vub_vlsr_VubR(both, 4);
+      } else {
+        first[b] = Q6_V_vxor_VV(values(b, 2 * i), Q6_V_vsplat_R(0x80808080));
+        second[b] = Q6_V_vxor_VV(values(b, 2 * i + 1), Q6_V_vsplat_R(0x80808080));
       }
-      for (int t = 0; t < kTokens; ++t) {
-        const int64_t x_hi = *reinterpret_cast<const EightBytes*>(x + t * 2 * padded_cols + k);
-        const int64_t x_lo = *reinterpret_cast<const EightBytes*>(x + t * 2 * padded_cols + padded_cols + k);
+    }
+    for (int t = 0; t < kTokens; ++t) {
+      const int64_t x_high = reinterpret_cast<const EightBytes*>(of.x[t][0])[i];
+      for (int b = 0; b < kBlocks; ++b) {
+        Vector& sum = high[b][t];
+        sum = kFresh && i == 0 ? Q6_Vw_vrmpy_VubRb(first[b], int32_t(x_high)) : Q6_Vw_vrmpyacc_VwVubRb(sum, first[b], int32_t(x_high));
+        sum = Q6_Vw_vrmpyacc_VwVubRb(sum, second[b], int32_t(x_high >> 32));
+      }
+      if constexpr (kPlanes == 2) {
+        const int64_t x_low = reinterpret_cast<const EightBytes*>(of.x[t][1])[i];
         for (int b = 0; b < kBlocks; ++b) {
-          hi[b][t] = Q6_Vw_vrmpyacc_VwVubRb(hi[b][t], first[b], int32_t(x_hi));
-          lo[b][t] = Q6_Vuw_vrmpyacc_VuwVubRub(lo[b][t], first[b], int32_t(x_lo));
-          hi[b][t] = Q6_Vw_vrmpyacc_VwVubRb(hi[b][t], second[b], int32_t(x_hi >> 32));
-          lo[b][t] = Q6_Vuw_vrmpyacc_VuwVubRub(lo[b][t], second[b], int32_t(x_lo >> 32));
+          low[b][t] = Q6_Vuw_vrmpyacc_VuwVubRub(low[b][t], first[b], int32_t(x_low));
+          low[b][t] = Q6_Vuw_vrmpyacc_VuwVubRub(low[b][t], second[b], int32_t(x_low >> 32));
         }
       }
     }
-  };
-  if constexpr (kGroup) {
-    chunk(x);
-  } else {
-    for (int32_t k = 0; k < group_size; k += kChunk) chunk(x + k);
   }
-  for (int b = 0; b < kBlocks; ++b) {
-    for (int t = 0; t < kTokens; ++t) dots[b][t] = Q6_Vw_vaslacc_VwVwR(lo[b][t], hi[b][t], 8);
+}
+
+// The dots of one group for kBlocks row blocks and kTokens tokens: dots[block][token] starts as -offset times the sum of the token's values.
+// kPlanes: bytes of x. kGroup: the group size, one stretch of code; or where it is a multiple of something, that with a minus.
+template <int kBits, int kGroup, int kPlanes, int kBlocks, int kTokens>
+__attribute__((always_inline)) inline void add_group_dots(const GroupOperands<kPlanes, kBlocks, kTokens>& of, int32_t group_size, int32_t eight,
+                                                          Vector (&dots)[kBlocks][kTokens]) {
+  Vector high[kBlocks][kTokens];
+  if constexpr (kGroup > 0) {
+    add_columns<kBits, kGroup, kPlanes == 2>(of, eight, kPlanes == 2 ? high : dots, dots);
+  } else {
+    for (auto& of_block : high) {
+      for (Vector& sum : of_block) sum = Q6_V_vzero();
+    }
+    GroupOperands<kPlanes, kBlocks, kTokens> chunk = of;
+    for (int32_t column = 0; column < group_size; column -= kGroup) {
+      add_columns<kBits, -kGroup, false>(chunk, eight, kPlanes == 2 ? high : dots, dots);
+      for (int b = 0; b < kBlocks; ++b) chunk.values[b] -= kGroup * 4 * kBits;
+      for (auto& planes : chunk.x) {
+        for (const uint8_t*& plane : planes) plane -= kGroup;
+      }
+    }
+  }
+  if constexpr (kPlanes == 2) {
+    for (int b = 0; b < kBlocks; ++b) {
+      for (int t = 0; t < kTokens; ++t) dots[b][t] = Q6_Vw_vaslacc_VwVwR(dots[b][t], high[b][t], 8);
+    }
   }
 }
 

@@ -100,6 +100,10 @@ class WeightStore:
     def open(path: str, fingerprint: str, known: str = "") -> WeightStore:
         """Checks every byte; only header and table when the file's identity is `known`, the one it had when it was checked as a whole.
         Raises CheckpointError when the file is damaged, of another version or of another fingerprint."""
+    def make_private(self, prefixes: Sequence[str]) -> None:
+        """Copies the tensors whose names begin so from the file into private memory in huge pages, if twice as much is available."""
+    def make_private_later(self, prefixes: Sequence[str]) -> None:
+        """The same in a thread of its own. The first token that is decoded waits for it, a second at most."""
     def names(self) -> list[str]: ...
     @property
     def bytes(self) -> int: ...
@@ -238,9 +242,9 @@ class Session:
     @property
     def device_parts(self) -> int:
         """Programs on that device, each with memory of its own."""
-    def remote_counts(self) -> dict[str, dict[str, int]]:
-        """What ran on such a device took since the last `reset_stats`, by Program: runs, packets, instructions,
-        hvx_instructions. Else empty."""
+    def remote_counts(self) -> dict[str, dict[str, Any]]:
+        """What ran on such a device took since the last `reset_stats`, by Program: runs, packets, and ops, a list in the
+        order of the Program: kind, name, steps, packets, hvx_instructions. All of the thread that walks the Plan. Else empty."""
     def reset_stats(self) -> None: ...
     def start_trace(self) -> None:
         """Every kernel step and transfer is timed from now on, which costs a little."""

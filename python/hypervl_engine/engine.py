@@ -25,6 +25,7 @@ from .plan import Plan, plan_engine
 from .prompt import Picture, Prompt, Scale, check_context, check_scale, check_visual_tokens, expand, make_picture
 from .session_pool import SessionPool
 from .stream import Call, Stream, answer
+from .tensors import DECODED
 from .tokenizer import ImagePart, Message, Part, Tokenizer, check_files
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ def load(
         placement = placement.pinned()
     if tile_size is not None:
         checkpoint = with_tile_size(checkpoint, tile_size, weights, placement, activation_bits, kv_bits)
+    if not placement.integer and not placement.spec.staged:
+        weights.make_private_later(DECODED)
     try:
         model = placement.model(checkpoint.config, weights, activation_bits, kv_bits, context_length)
     except FileNotFoundError as error:  # the emulator

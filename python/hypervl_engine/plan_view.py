@@ -15,7 +15,7 @@ from .trace import Part, Process, write_trace
 Measured = Sequence[tuple[str, Sequence[Any]]]
 _ALL = 1 << 30  # repetitions
 _MEMORY_TEXT = {
-    "weights": "weights, mapped and shared",
+    "weights": "weights, mapped from their file",
     "ddr_arena": "DDR arena: activations that do not stay in fast memory",
     "session_blocks": "session blocks: what Programs hand on to each other",
     "kv_cache": "KV cache, for the whole context",

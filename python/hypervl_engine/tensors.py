@@ -13,6 +13,8 @@ from hypervl_engine.errors import CheckpointError
 FLOATS = ("F32", "F16", "BF16")
 EMBEDDING = "model.language_model.embed_tokens.weight"
 LM_HEAD = "lm_head.weight"
+DECODED = ("model.language_model.", LM_HEAD)
+"""How the names of those begin that every decoded token reads."""
 
 
 @dataclass(frozen=True)

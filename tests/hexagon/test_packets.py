@@ -28,7 +28,7 @@ def test_packets_are_the_same_at_every_run(server: TestServer, counted: dict[str
 def test_no_more_multiplications_a_packet_than_two_vrmpy_make(counted: dict[str, int]) -> None:
     for name, packets in counted.items():
         work = multiplications(name)
-        assert work is None or work / packets < 128, name
+        assert work is None or work / packets < (256 if "A8" in name else 128), name  # one byte of an activation, or two
 
 
 @pytest.mark.parametrize(("tokens", "least"), [(1, 95), (4, 110), (32, 110)])

@@ -47,6 +47,7 @@ def main() -> int:
     same = right = tokens = moved = peak = 0
     runs: Counter[str] = Counter()
     packets: Counter[str] = Counter()
+    by_kind: Counter[str] = Counter()
     for branch, image, question, answer in tqdm(list(questions(options.count)), desc="questions"):
         ours, expected = (engine.generate(image, question, branch=branch, max_new_tokens=24) for engine in (emulated, reference))
         same += ours.tokens == expected.tokens
@@ -54,18 +55,24 @@ def main() -> int:
         tokens += len(ours.tokens)
         stats = emulated.stats
         moved += stats["transferred_in_bytes"] + stats["transferred_out_bytes"]
-        peak = max(peak, stats["fast_planned_bytes"])
+        peak = max(peak, stats["fast_peak_bytes"])
         for name, counts in stats["programs"].items():
             runs[name] += counts["runs"]
             packets[name] += counts["packets"]
+            for op in counts["ops"]:
+                by_kind[op["kind"]] += op["packets"]
     text = [
         f"{same} of {options.count} questions have the same tokens ({tokens} in all) on `hexagon-sim` as on `hexagon-ref`;",
-        f"{right} are answered right. Plans for `{SPEC}`: {peak / 1024:.0f} KiB of fast memory at most by plan,",
+        f"{right} are answered right. Plans for `{SPEC}`: {peak / 1024:.0f} KiB of fast memory written at most,",
         f"{moved / options.count / 2**20:.1f} MiB moved a question.",
         "",
         "| Program | runs | million packets a run |",
         "| --- | ---: | ---: |",
         *(f"| {name} | {runs[name]} | {packets[name] / runs[name] / 1e6:.2f} |" for name in sorted(runs)),
+        "",
+        "| kernels | of all packets |",
+        "| --- | ---: |",
+        *(f"| {kind} | {count / packets.total():.1%} |" for kind, count in by_kind.most_common()),
     ]
     print("\n".join(text))
     if options.out:

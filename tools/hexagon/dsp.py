@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tools.hexagon.client import TestServer
 
-MAGIC = 0x31445648
+MAGIC = 0x32445648
 OPEN, PUT, LOAD, CACHES, RUN, CANCEL = range(1, 7)
 OK, MALFORMED, INVALID, MEMORY, CANCELLED, FATAL = range(6)
 _MASK, _STEP, _CHUNK = (1 << 64) - 1, 0x9E3779B97F4A7C15, 1 << 20
@@ -72,8 +72,8 @@ class Dsp(TestServer):
         assert magic == MAGIC
         assert struct.unpack("<Q", reply[-8:])[0] == hash64(reply[:-8])
         text = reply[12 : 12 + text_bytes].decode(errors="replace")
-        (packets,) = struct.unpack_from("<I", reply, 12 + text_bytes)
-        return Answer(status, text, packets, reply[12 + text_bytes + 28 : -8])
+        packets, _, _, _, ops = struct.unpack_from("<QqqqI", reply, 12 + text_bytes)
+        return Answer(status, text, packets, reply[12 + text_bytes + 36 + 24 * ops : -8])
 
 
 def messages(recorded: bytes) -> list[bytes]:

@@ -1,17 +1,15 @@
-// Feeds changed messages to the DSP program's Service in this process, under the sanitizers: `make hexagon-fuzz` (STREAM, SECONDS, SEED).
+// A libFuzzer target over the DSP program's Service, in this process under the sanitizers: `make hexagon-fuzz`.
 //
-//   fuzz_service STREAM SECONDS SEED
-//
-// STREAM: the messages of a session, as tools/hexagon/record_session.py writes them. Each round changes some bytes or words of one of them.
-// A changed Program gets a Plan that names its hash, so that what is accepted runs, and the sanitizers see what it touches. Afterwards the
-// recorded messages must give what they gave before. Prints how many of the changed messages had each status.
-#include <chrono>
+// HVL_FUZZ_STREAM names a file with the messages of a session, as tools/hexagon/record_session.py writes them; every Service begins with these. An
+// input is the kind of a message (its first byte) and what follows kind and magic, without the hash, which is put right: otherwise nothing would get
+// past it. A changed Program gets a Plan that names its hash, so that what is accepted runs, and the sanitizers see what it touches. Now
+// and then the recorded messages must give what they gave before.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
-#include <map>
-#include <random>
+#include <memory>
 #include <utility>
 
 #include "hexagon/dsp/kernels.h"
@@ -21,18 +19,22 @@ namespace hvl {
 namespace {
 
 using Bytes = std::vector<uint8_t>;
-constexpr size_t kHead = 8, kHash = 8;
 
 struct Answer {
   Status status;
-  Bytes bytes;
+  Reply reply;
+  Bytes outputs;
 };
 
 Answer ask(Service& service, const Bytes& message) {
-  const Bytes reply = service.answer(message.data(), message.size());
-  WireReader reader(reply.data() + 4, reply.size() - 4);
+  const Bytes bytes = service.answer(message.data(), message.size());
+  WireReader reader(bytes.data() + 4, bytes.size() - 4);
+  Reply reply;
+  fields(reader, reply);
   if (!reader.good()) std::abort();
-  return {Status(reader.kind()), reply};
+  const size_t left = reader.left();
+  const uint8_t* outputs = reader.take(left);
+  return {Status(reader.kind()), reply, Bytes(outputs, outputs + left)};
 }
 
 Request kind(const Bytes& message) { return Request(WireReader(message.data(), message.size()).kind()); }
@@ -58,69 +60,33 @@ Bytes with_right_hash(const Bytes& message, uint32_t id) {
   return {framed.begin() + 4, framed.end()};
 }
 
-class Fuzzer {
+class Fuzzed {
  public:
-  Fuzzer(std::vector<Bytes> recorded, uint32_t seed) : recorded_(std::move(recorded)), random_(seed) { start(); }
+  explicit Fuzzed(std::vector<Bytes> recorded) : recorded_(std::move(recorded)) { start(); }
 
-  void round() {
-    const Bytes& whole = recorded_[pick({Request::kLoad, Request::kRun, Request::kRun, Request::kCaches})];
-    const Request of = kind(whole);
-    Bytes body(whole.begin() + kHead, whole.end() - kHash);
-    const size_t fields_end = of == Request::kRun ? std::min<size_t>(body.size(), 40) : body.size();
-    for (int changes = 1 + below(3); changes > 0; --changes) change(body, fields_end);
-    Bytes message = encoded(of, body);
-    const uint32_t id = 1000 + below(1 << 30);
+  void input(const uint8_t* data, size_t size) {
+    if (size == 0) return;
+    const auto of = Request(data[0] % 16);
+    Bytes message = encoded(of, Bytes(data + 1, data + size));
+    const uint32_t id = 1000 + inputs_;
     if (of == Request::kLoad) message = with_right_hash(message, id);
-    const Answer answer = ask(*service_, message);
-    ++counts_[{of, answer.status}];
-    if (of == Request::kLoad && answer.status == Status::kOk) {
-      run_loaded(id);
-      if (++accepted_ % 50 == 0) start();  // what was loaded stays
+    if (of == Request::kCancel) {  // is not answered
+      service_->answer(message.data(), message.size());
+      return;
     }
-    if (++rounds_ % 16 == 0) check();
-  }
-
-  void print() const {
-    for (const auto& [key, count] : counts_) std::printf("kind %d, status %d: %ld\n", int(key.first), int(key.second), count);
-    std::printf("runs of changed programs: %ld of status 0, %ld refused\n", ran_, refused_);
+    const bool taken = ask(*service_, message).status == Status::kOk;
+    if (of == Request::kLoad && taken) run_loaded(id);
+    if (++inputs_ % 16 == 0) check();
+    if (taken && of != Request::kRun && ++kept_ % 50 == 0) start();  // what was loaded stays
   }
 
  private:
-  uint32_t below(uint32_t n) { return uint32_t(random_() % n); }
-
-  size_t pick(std::initializer_list<Request> kinds) {
-    const Request wanted = *(kinds.begin() + below(uint32_t(kinds.size())));
-    for (;;) {
-      const size_t i = below(uint32_t(recorded_.size()));
-      if (kind(recorded_[i]) == wanted) return i;
-    }
-  }
-
-  void change(Bytes& body, size_t end) {
-    static constexpr uint32_t kValues[] = {0, 1, 2, 3, 16, 31, 32, 255, 32767, 65536, 1 << 24, (1u << 28) + 1, (1u << 31) - 1, 1u << 31, ~0u};
-    const size_t at = below(uint32_t(end - 3));
-    const uint32_t value = kValues[below(std::size(kValues))];
-    switch (below(4)) {
-      case 0:
-        body[at] = uint8_t(value);
-        break;
-      case 1:
-        body[at] ^= uint8_t(1 << below(8));
-        break;
-      case 2:
-        body[at] = uint8_t(body[at] + below(3) - 1);
-        break;
-      default:
-        std::memcpy(&body[at], &value, sizeof value);
-    }
-  }
-
   // A changed program, with scalars of its own and bound buffers of the length that it takes.
   void run_loaded(uint32_t id) {
     for (const int32_t rows : {1, 8, 40}) {
       RunRequest run;
       run.id = id;
-      run.run = {rows, int32_t(below(64))};
+      run.run = {rows, rows % 3 * 20};
       for (size_t bytes = 0;;) {  // the refusal says how many are expected
         WireWriter writer{uint32_t(Request::kRun)};
         fields(writer, std::as_const(run));
@@ -128,14 +94,9 @@ class Fuzzer {
         writer.append(zeros.data(), bytes);
         const Bytes framed = writer.finish();
         const Answer answer = ask(*service_, Bytes(framed.begin() + 4, framed.end()));
-        if (answer.status != Status::kMalformed || bytes > 0) {
-          ++(answer.status == Status::kOk ? ran_ : refused_);
-          break;
-        }
-        WireReader reader(answer.bytes.data() + 4, answer.bytes.size() - 4);
-        Reply reply;
-        fields(reader, reply);
-        bytes = size_t(std::strtoul(reply.text.c_str() + reply.text.rfind("expected ") + 9, nullptr, 10));
+        if (answer.status != Status::kMalformed || bytes > 0) break;
+        const std::string& text = answer.reply.text;
+        bytes = size_t(std::strtoul(text.c_str() + text.rfind("expected ") + 9, nullptr, 10));
         if (bytes == 0) break;
       }
     }
@@ -147,24 +108,26 @@ class Fuzzer {
       const Answer answer = ask(*service_, message);
       if (answer.status != Status::kOk) std::abort();
       if (kind(message) == Request::kCaches) caches_ = message;
-      expected_ = answer.bytes;
+      expected_ = answer.outputs;
     }
   }
 
   void check() {
     if (ask(*service_, caches_).status != Status::kOk) std::abort();
-    if (ask(*service_, recorded_.back()).bytes != expected_) std::abort();
+    if (ask(*service_, recorded_.back()).outputs != expected_) std::abort();
   }
 
   const std::vector<Bytes> recorded_;
-  std::mt19937 random_;
   std::unique_ptr<Service> service_;
   Bytes caches_, expected_;
-  std::map<std::pair<Request, Status>, long> counts_;
-  long rounds_ = 0, accepted_ = 0, ran_ = 0, refused_ = 0;
+  uint32_t inputs_ = 0, kept_ = 0;
 };
 
 std::vector<Bytes> messages(const char* path) {
+  if (!path) {
+    std::fprintf(stderr, "HVL_FUZZ_STREAM is not set\n");
+    std::abort();
+  }
   std::ifstream file(path, std::ios::binary);
   const Bytes all{std::istreambuf_iterator<char>(file), {}};
   std::vector<Bytes> found;
@@ -181,14 +144,8 @@ std::vector<Bytes> messages(const char* path) {
 }  // namespace
 }  // namespace hvl
 
-int main(int count, char** words) {
-  if (count != 4) {
-    std::fprintf(stderr, "fuzz_service STREAM SECONDS SEED\n");
-    return 2;
-  }
-  hvl::Fuzzer fuzzer(hvl::messages(words[1]), uint32_t(std::atoi(words[3])));
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(std::atoi(words[2]));
-  while (std::chrono::steady_clock::now() < end) fuzzer.round();
-  fuzzer.print();
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static hvl::Fuzzed fuzzed(hvl::messages(std::getenv("HVL_FUZZ_STREAM")));
+  fuzzed.input(data, size);
   return 0;
 }

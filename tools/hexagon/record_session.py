@@ -1,6 +1,8 @@
 """Writes the messages that a session on device "hexagon-sim" sends: a picture of the demo model in both branches, a prefill and a decode.
 
-    python -m tools.hexagon.record_session STREAM
+    python -m tools.hexagon.record_session STREAM [SEEDS]
+
+SEEDS: a folder for what tools/hexagon/fuzz_service.cc begins with: a file for each message, without weights.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 from hypervl_engine.engine import load
 
 from tools.hexagon.client import ROOT
+from tools.hexagon.dsp import PUT, messages
 
 IDS = np.arange(40, dtype=np.int32) % 90 + 10
 
@@ -26,6 +29,14 @@ def recorder(folder: Path, hexagon: Path, stream: Path) -> None:
     script = folder / "bin" / "qemu-hexagon"
     script.write_text(f'#!/bin/sh\ntee "{stream}" | "{hexagon}/bin/qemu-hexagon" "$1"\n')
     script.chmod(0o755)
+
+
+def write_seeds(stream: Path, folder: Path) -> None:
+    """As inputs of the fuzzer: the kind in a byte, and the message without magic, kind and hash."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, message in enumerate(messages(stream.read_bytes())):
+        if message[4] != PUT:
+            (folder / f"seed-{number:03}").write_bytes(message[4:5] + message[8:-8])
 
 
 def main() -> int:
@@ -42,6 +53,8 @@ def main() -> int:
             session.encode(picture, 1.0, branch)
         session.prefill(IDS)
         session.decode(7)
+    if len(sys.argv) > 2:
+        write_seeds(stream, Path(sys.argv[2]))
     return 0
 
 

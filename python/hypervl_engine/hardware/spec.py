@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from .. import _core
 
-Status = Literal["measured", "published", "assumed"]
+Status = Literal["measured", "emulated", "published", "assumed"]
 _STATUSES: tuple[str, ...] = get_args(Status)
 
 # The names come from csrc/schedule/hardware_spec.h, so that a figure added there is asked for here.
@@ -23,7 +23,8 @@ MAX_SPEC_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure. `status`: "measured" (by us, `source` says how), "published" (`source` says where) or "assumed"."""
+    """One figure. `status`: "measured" (by us, `source` says how), "emulated" (counted by us under emulation, and turned into cycles by an
+    assumed ratio), "published" (`source` says where) or "assumed"."""
 
     value: float
     source: str
