@@ -123,6 +123,8 @@ class ScriptedSession:
         self.said += 1
         return {"id": token, "logprob": -0.5, "top_logprobs": [(token, -0.5)] * logprobs}
 
+    device_failed = False
+
     def remote_counts(self):
         return {}
 
