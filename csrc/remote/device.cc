@@ -85,14 +85,16 @@ int64_t RemoteDevice::bytes_for(const Part& part, const Executable& executable) 
     if (!part.weights.contains(data) && counted.insert(data).second) bytes += plan_aligned(int64_t(weight.bytes));
   }
   const Program& program = executable.program;
+  int64_t bound = 0;
   for (size_t i = 0; i < program.buffers.size(); ++i) {
-    if (program.buffers[i].space == Space::kBound) bytes += plan_aligned(most_bound_bytes(program, BufferId(i)));
+    if (program.buffers[i].space == Space::kBound) bound += plan_aligned(most_bound_bytes(program, BufferId(i)));
   }
   if (!part.caches && !program.states.empty()) {
     const StateShape& s = program.states[0];
     bytes += 2 * kv_side_bytes(s.kv_heads, s.head_dim, s.capacity, s.bits) * layers_of(program);
+    bytes += bound;  // for the Program of single tokens, which has to come here too and shares all else
   }
-  return bytes;
+  return bytes + bound;
 }
 
 RemoteDevice::Part& RemoteDevice::part_for(const Executable& executable) {
