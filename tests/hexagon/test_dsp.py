@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import struct
-import subprocess
 import tarfile
 import threading
 from collections import Counter
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 
 from tools.hexagon.compare_questions import questions
 from tools.hexagon.dsp import CACHES, CANCEL, INVALID, LOAD, MAGIC, MALFORMED, MEMORY, OK, OPEN, PUT, RUN, Dsp, message, messages
+from tools.hexagon.processes import running
 from tools.hexagon.record_session import IDS, recorder
 
 
@@ -49,14 +49,6 @@ def emulated() -> Engine:
 @pytest.fixture(scope="module")
 def small_picture() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (40, 50, 3), np.uint8)
-
-
-def child_of(session: object, command: str) -> int:
-    """The process that a session just started."""
-    del session
-    listing = ["ps", "-ww", "--ppid", str(os.getpid()), "-o", "pid=,args="]
-    listed = subprocess.run(listing, capture_output=True, text=True, check=True).stdout
-    return int([line.split()[0] for line in listed.splitlines() if command in line][-1])
 
 
 def test_a_tile_is_the_same(reference: Engine, emulated: Engine, small_picture: np.ndarray) -> None:
@@ -122,7 +114,7 @@ def test_cancelling_leaves_a_session_that_works(reference: Engine, emulated: Eng
 def test_a_device_that_dies_is_a_typed_error(emulated: Engine) -> None:
     session = emulated.new_session()
     session.prefill(IDS)
-    os.kill(child_of(session, "v68/dsp"), signal.SIGKILL)
+    os.kill(running("v68/dsp", os.getpid())[-1], signal.SIGKILL)
     for _ in range(2):
         with pytest.raises(HyperVLError, match="the emulated device ended"):
             session.decode(3)

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from tools.hexagon.compare_questions import questions
 from tools.hexagon.dsp import INVALID, MAGIC, MALFORMED, OK, OPEN, message
+from tools.hexagon.processes import running
 from tools.hexagon.record_session import IDS
 from tools.hexagon.rpc import (
     BAD_ARGUMENT,
@@ -72,9 +73,7 @@ module_programs: set[int] = set()  # of engines that live as long as this module
 
 def programs() -> list[int]:
     """Emulated DSP programs of this process."""
-    command = ["ps", "-ww", "--ppid", str(os.getpid()), "-o", "pid=,args="]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if "v68/dsp_rpc" in line]
+    return running("v68/dsp_rpc", os.getpid())
 
 
 def opened(device: str, **options: Any) -> Engine:

@@ -14,6 +14,7 @@ import pytest
 from hypervl_engine.engine import load
 
 from tools.hexagon.dsp import Dsp, messages
+from tools.hexagon.processes import running
 from tools.hexagon.record_session import IDS, recorder
 from tools.hexagon.rpc import fake_environment
 
@@ -92,5 +93,4 @@ def test_failures(setting: str, value: str, said: str, built: Path, hexagon_fold
     assert code == 2
     assert said in output
     assert time.monotonic() - began < 20
-    listed = subprocess.run(["ps", "-ww", "-eo", "args="], capture_output=True, text=True, check=True).stdout
-    assert f"{tmp_path}/dsp_rpc" not in listed
+    assert running(f"{tmp_path}/dsp_rpc") == []
