@@ -15,6 +15,27 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+constexpr int32_t kMostRowCols = 8192;  // of a row that is kept on the stack
+
+// The quantize step behind the cursor's, if it takes what that one gives row by row, and no other op does.
+const Op* quantize_behind(const Program& program, StepCursor cursor) {
+  const Step step = cursor.step();
+  const Op& op = program.ops[step.op];
+  if (op.kind != OpKind::kNorm && op.kind != OpKind::kActivation && op.kind != OpKind::kSiluMul) return nullptr;
+  const Buffer& given = program.buffers[op.out];
+  if (given.space == Space::kBound || given.cols > kMostRowCols) return nullptr;
+  cursor.next();
+  if (cursor.done()) return nullptr;
+  const Step& next = cursor.step();
+  const Op& quantize = program.ops[next.op];
+  if (quantize.kind != OpKind::kQuantize || quantize.in[0] != op.out) return nullptr;
+  if (next.group != step.group || next.block != step.block || next.repetition != step.repetition) return nullptr;
+  for (const Op& other : program.ops) {
+    if (&other != &op && &other != &quantize && std::find(other.in.begin(), other.in.end(), op.out) != other.in.end()) return nullptr;
+  }
+  return &quantize;
+}
+
 // Keeps kernels from DDR while it lives.
 class Unreadable {
  public:
@@ -134,8 +155,13 @@ bool Executor::run(const Executable& executable, const RunArgs& args, const RunM
       moved(*frame.streamed, step, then, false);
     }
     const double from = watch.trace ? seconds_since(start) : 0;
-    if (frame.op().kind == OpKind::kLinear && !plan.staged && !watch.trace && !watch.step.call) {
+    const bool joined = !plan.staged && !watch.trace && !watch.step.call;  // with steps behind it
+    frame.quantize = joined ? quantize_behind(executable.program, cursor) : nullptr;
+    if (joined && frame.op().kind == OpKind::kLinear) {
       cursor = run_linears(frame, cursor);
+    } else if (frame.quantize) {
+      run_op(frame);
+      cursor.next();
     } else {
       const Unreadable guard(watch.unreadable);
       if (watch.step.call) watch.step.call(watch.step.context, step, false);
@@ -156,6 +182,23 @@ bool Executor::run(const Executable& executable, const RunArgs& args, const RunM
 template <typename Args>
 void Executor::launch(void (*kernel)(const Args&, int32_t, int32_t) noexcept, const Args& args, int32_t begin, int32_t end) const {
   pool_.parallel_for(end - begin, [&](int32_t from, int32_t to) { kernel(args, begin + from, begin + to); });
+}
+
+// What gives a row of each row of x. Where its rows are quantised next, one is while it is still in a cache, and is kept nowhere else.
+template <typename Args>
+void Executor::launch_rows(void (*kernel)(const Args&, int32_t, int32_t) noexcept, const Args& args, const Frame& f) const {
+  if (!f.quantize) return launch(kernel, args, 0, args.rows);
+  const QuantizeArgs q{nullptr, args.cols, f.quantized(f.quantize->out)};
+  pool_.parallel_for(args.rows, [&](int32_t begin, int32_t end) {
+    alignas(64) float row[kMostRowCols];
+    Args one = args;
+    QuantizeArgs from = q;
+    for (int32_t r = begin; r < end; ++r) {
+      from.x = one.out = virtual_base(row, int64_t(r) * args.cols);
+      kernel(one, r, r + 1);
+      kernels_.quantize(from, r, r + 1);
+    }
+  });
 }
 
 LinearArgs Executor::linear_args(const Frame& f) const {
@@ -220,7 +263,7 @@ void Executor::run_op(const Frame& f) const {
       const int32_t cols = f.desc(op.out).cols;
       const NormArgs a{f.at<float>(op.in[0]), cols, f.array<float>(op.weight[0]), f.array<float>(op.weight[1]),
                        f.at<float>(op.out), cols, rows, cols, op.f[0], NormKind(op.i[0])};
-      return launch(kernels_.norm, a, 0, rows);
+      return launch_rows(kernels_.norm, a, f);
     }
     case OpKind::kQuantize: {
       const QuantizeArgs a{f.at<float>(op.in[0]), f.desc(op.in[0]).cols, f.quantized(op.out)};
@@ -234,11 +277,11 @@ void Executor::run_op(const Frame& f) const {
       return launch(kernels_.linear, linear_args(f), f.step.unit_begin, f.step.unit_end);
     case OpKind::kActivation: {
       const ActivationArgs a{f.at<float>(op.in[0]), f.at<float>(op.out), rows, f.desc(op.out).cols, ActivationKind(op.i[0])};
-      return launch(kernels_.activation, a, 0, rows);
+      return launch_rows(kernels_.activation, a, f);
     }
     case OpKind::kSiluMul: {
       const SiluMulArgs a{f.at<float>(op.in[0]), f.at<float>(op.in[1]), f.at<float>(op.out), rows, f.desc(op.out).cols};
-      return launch(kernels_.silu_mul, a, 0, rows);
+      return launch_rows(kernels_.silu_mul, a, f);
     }
     case OpKind::kRope: {
       RopeArgs a{f.at<float>(op.out), f.desc(op.out).cols, f.array<float>(op.weight[0]), op.f[0], nullptr, nullptr, 0, rows, op.i[0], op.i[1]};

@@ -55,6 +55,9 @@ class Executor {
   template <typename Args>
   void launch(void (*kernel)(const Args&, int32_t, int32_t) noexcept, const Args& args, int32_t begin, int32_t end) const;
 
+  template <typename Args>
+  void launch_rows(void (*kernel)(const Args&, int32_t, int32_t) noexcept, const Args& args, const Frame& frame) const;
+
   const KernelTable& kernels_;
   ThreadPool& pool_;
 };

@@ -19,6 +19,7 @@ struct Executor::Frame {
   const RunMemory& memory;
   Step step;
   RowRange block = {0, 0};
+  const Op* quantize = nullptr;            // of the next step, which is done with this one
   const TransferList* streamed = nullptr;  // staged: what the ring holds for this step, from
   const uint8_t* ring = nullptr;           // here on
 
