@@ -81,6 +81,8 @@
 #define HVL_HVX_KERNELS(X, isa)           \
   HVL_FIXED_KERNELS(X, isa)               \
   X(isa, pixel_shuffle, PixelShuffleArgs) \
+  X(isa, resize_horizontal, ResizeArgs)   \
+  X(isa, resize_vertical, ResizeArgs)     \
   X(isa, patchify, PatchifyArgs)          \
   X(isa, vrc_stem, VrcStemArgs)           \
   X(isa, vrc_depthwise, VrcDepthwiseArgs) \

@@ -43,6 +43,10 @@ namespace hvl {
   X(quantize_hvx)            \
   X(quantize_i16_fixed)      \
   X(quantize_i16_hvx)        \
+  X(resize_horizontal_reference) \
+  X(resize_horizontal_hvx)   \
+  X(resize_vertical_reference) \
+  X(resize_vertical_hvx)     \
   X(vrc_stem_reference)      \
   X(vrc_stem_hvx)            \
   X(vrc_depthwise_reference) \

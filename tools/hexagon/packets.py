@@ -22,6 +22,7 @@ from tools.hexagon.kv_store import count_kv_store
 from tools.hexagon.linear_operands import count_linear
 from tools.hexagon.operands import random_linear_dots
 from tools.hexagon.rope import count_rope
+from tools.hexagon.resize import count_resize
 from tools.hexagon.row_operands import count_rows
 from tools.hexagon.vrc import count_vrc
 from tools.instruction_counts import grown
@@ -54,6 +55,7 @@ def count(server: TestServer) -> dict[str, int]:
     found |= count_rope(server)
     found |= count_linear(server)
     found |= count_rows(server)
+    found |= count_resize(server)
     found |= count_vrc(server)
     return found
 
