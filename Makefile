@@ -78,7 +78,7 @@ SECONDS ?= 600
 CLANG ?= clang++
 FUZZ_SOURCES := tools/hexagon/fuzz_service.cc hexagon/dsp/service.cc hexagon/dsp/kernels.cc hexagon/emulated/platform.cc $(wildcard csrc/runtime/*.cc kernels/*/fixed.cc) \
   $(addprefix csrc/,base/arena.cc base/hash.cc base/thread_pool.cc program/program.cc remote/check_program.cc remote/wire.cc \
-    schedule/access.cc schedule/plan.cc schedule/steps.cc) $(addprefix kernels/,pixel_shuffle/reference.cc patchify/reference.cc vrc/reference.cc)
+    schedule/access.cc schedule/plan.cc schedule/steps.cc) $(addprefix kernels/,pixel_shuffle/reference.cc resize/reference.cc patchify/reference.cc vrc/reference.cc)
 hexagon-fuzz: $(VENV)/.installed-test hexagon-build
 	mkdir -p $(FUZZ)/corpus
 	$(CLANG) -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I. $(FUZZ_SOURCES) -o $(FUZZ)/fuzz_service -pthread

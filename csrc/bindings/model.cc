@@ -151,7 +151,7 @@ py::dict remote_counts(const Session& session) {
     py::dict of;
     of["runs"] = c.runs;
     of["packets"] = c.packets;
-    of["ops"] = op_counts(*c.program, c.ops);
+    of["ops"] = c.program ? op_counts(*c.program, c.ops) : py::list();
     out[py::str(name)] = of;
   }
   return out;

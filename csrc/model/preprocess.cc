@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "csrc/base/error.h"
-#include "kernels/resize/resize_taps.h"
 
 namespace hvl {
 namespace {
@@ -13,11 +11,6 @@ namespace {
 int32_t round_up(int32_t n, int32_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 int32_t scaled_side(int32_t side, double scale) { return std::max(1, int32_t(std::floor(side * scale + 0.5))); }
-
-constexpr int64_t kStripBytes = 256 << 10;  // of a thread, between the passes of a resize
-
-// Where line 0 would lie, `bytes` before the first line that is there.
-uint8_t* line_zero(uint8_t* there, int64_t bytes) { return reinterpret_cast<uint8_t*>(reinterpret_cast<uintptr_t>(there) - size_t(bytes)); }
 
 }  // namespace
 
@@ -99,6 +92,12 @@ std::vector<int32_t> image_token_ids(const ModelConfig& config, int32_t patch_si
   return ids;
 }
 
+Resizing resizing_to(const ImageView& image, int32_t height, int32_t width, bool bicubic) {
+  const ResizeFilter filter = bicubic ? ResizeFilter::kBicubic : ResizeFilter::kBilinear;
+  return {image.height, image.width, height, width, width != image.width ? resize_taps(image.width, width, filter) : ResizeTaps{},
+          height != image.height ? resize_taps(image.height, height, filter) : ResizeTaps{}};
+}
+
 PixelTable make_pixel_table(const PreprocessorConfig& config, Arithmetic arithmetic) {
   PixelTable table;
   table.entries.resize(3 * 257);
@@ -121,67 +120,6 @@ PixelTable make_pixel_table(const PreprocessorConfig& config, Arithmetic arithme
     for (int x = 0; x <= 256; ++x) table.entries[c * 257 + x] = int16_t(std::floor(value[c][x] / scale + 0.5));
   }
   return table;
-}
-
-void Resizer::resize(const ImageView& image, int32_t height, int32_t width, bool bicubic, std::vector<uint8_t>& out) {
-  out.resize(size_t(height) * width * 3);
-  const bool across = width != image.width, down = height != image.height;
-  if (!across && !down) {
-    std::memcpy(out.data(), image.rgb, out.size());
-    return;
-  }
-  const ResizeFilter filter = bicubic ? ResizeFilter::kBicubic : ResizeFilter::kBilinear;
-  const ResizeTaps x = across ? resize_taps(image.width, width, filter) : ResizeTaps{};
-  const ResizeTaps y = down ? resize_taps(image.height, height, filter) : ResizeTaps{};
-  const auto horizontal = [&](const uint8_t* from, int32_t lines, uint8_t* to, int32_t begin, int32_t end) {
-    kernels_.resize_horizontal({from, to, lines, image.width, width, x.first.data(), x.weights.data(), x.taps, x.digits.data()}, begin, end);
-  };
-  const auto vertical = [&](const uint8_t* from, int32_t row_pixels, uint8_t* to, int32_t begin, int32_t end) {
-    kernels_.resize_vertical({from, to, image.height, row_pixels, height, y.first.data(), y.weights.data(), y.taps, y.digits.data()}, begin,
-                             end);
-  };
-  if (!across) {
-    pool_.parallel_for(height, [&](int32_t begin, int32_t end) { vertical(image.rgb, width, out.data(), begin, end); });
-    return;
-  }
-  if (!down) {
-    pool_.parallel_for(height, [&](int32_t begin, int32_t end) { horizontal(image.rgb, height, out.data(), begin, end); });
-    return;
-  }
-
-  // Strips of output lines; from the first pass they need `most` lines of `row` bytes, and one that may be read but does not count.
-  const bool vertical_first = resize_vertical_first(image.height, image.width, height, width);
-  const int64_t row = int64_t(vertical_first ? image.width : width) * 3;
-  const int64_t fitting = kStripBytes / row;
-  const int64_t wanted = vertical_first ? fitting : (fitting - y.taps) * height / image.height;
-  const auto strip = int32_t(std::clamp<int64_t>(wanted, 1, height));
-  int32_t most = strip;
-  for (int32_t b = 0; b < height && !vertical_first; ++b) {
-    most = std::max(most, y.first[std::min(b + strip, height) - 1] + y.taps - y.first[b]);
-  }
-  strips_.resize(pool_.threads());
-  for (std::vector<uint8_t>& memory : strips_) memory.resize(std::max(memory.size(), size_t(most + 1) * row));
-  pool_.parallel_for_indexed(height, [&](int thread, int32_t begin, int32_t end) {
-    uint8_t* const lines = strips_[thread].data();
-    int32_t first = 0, last = 0;  // what of the first pass is there
-    for (int32_t b = begin; b < end; b += strip) {
-      const int32_t e = std::min(b + strip, end);
-      if (vertical_first) {
-        uint8_t* const between = line_zero(lines, b * row);
-        vertical(image.rgb, image.width, between, b, e);
-        horizontal(between, e + 1, out.data(), b, e);
-        continue;
-      }
-      const int32_t needed = y.first[b];
-      if (needed < last) std::memmove(lines, lines + (needed - first) * row, size_t(last - needed) * row);
-      first = needed;
-      uint8_t* const between = line_zero(lines, first * row);
-      const int32_t done = std::max(first, last);
-      last = y.first[e - 1] + y.taps;
-      horizontal(image.rgb, image.height, between, done, last);
-      vertical(between, width, out.data(), b, e);
-    }
-  });
 }
 
 }  // namespace hvl

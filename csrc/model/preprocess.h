@@ -1,11 +1,11 @@
-// From an image to the pixels of its tiles: where each tile lies (docs/checkpoint.md), resizing, normalisation.
+// From an image to the pixels of its tiles: where each tile lies (docs/checkpoint.md), to which size it is resized, normalisation.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "csrc/base/thread_pool.h"
 #include "csrc/model/config.h"
+#include "csrc/runtime/resizer.h"
 #include "kernels/registry.h"
 
 namespace hvl {
@@ -40,25 +40,13 @@ ImageLayout layout_image(const ModelConfig& config, int32_t patch_size, int32_t 
 // Placeholders and separators that stand for the image in input_ids.
 std::vector<int32_t> image_token_ids(const ModelConfig& config, int32_t patch_size, const ImageLayout& layout);
 
+Resizing resizing_to(const ImageView& image, int32_t height, int32_t width, bool bicubic);
+
 // (3, 257) table of kernels/patchify and the scale of its integers: value = entry * scale, of the integer arithmetic a power of two.
 struct PixelTable {
   std::vector<int16_t> entries;
   float scale;
 };
 PixelTable make_pixel_table(const PreprocessorConfig& config, Arithmetic arithmetic);
-
-// Resizes as Pillow does, a strip of lines at a time, so that what lies between the two passes stays in a cache; keeps that memory between
-// calls.
-class Resizer {
- public:
-  Resizer(const KernelTable& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
-  // out becomes (height, width, 3).
-  void resize(const ImageView& image, int32_t height, int32_t width, bool bicubic, std::vector<uint8_t>& out);
-
- private:
-  const KernelTable& kernels_;
-  ThreadPool& pool_;
-  std::vector<std::vector<uint8_t>> strips_;  // a thread's
-};
 
 }  // namespace hvl

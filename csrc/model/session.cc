@@ -108,7 +108,7 @@ double Session::vrc_scale(const ImageView& image) {
   if (!vrc) return 1.0;
   const Timer timer(stats_.vrc_ms);
   const int32_t side = model_->config().vrc->image_size;
-  resizer_.resize(image, side, side, model_->config().preprocessor.bicubic, vrc_rgb_);
+  resize(image, side, side, vrc_rgb_);
   vrc->set_size_features(image.height, image.width, vrc_pooled_.data());
   alignas(64) uint8_t index[kVrcLanes] = {};
   RunArgs args;
@@ -119,13 +119,20 @@ double Session::vrc_scale(const ImageView& image) {
   return vrc->scale(index[0]);
 }
 
+// On the device, if it takes pictures that large: the bits are the same.
+void Session::resize(const ImageView& image, int32_t height, int32_t width, std::vector<uint8_t>& out) {
+  const Resizing how = resizing_to(image, height, width, model_->config().preprocessor.bicubic);
+  out.resize(size_t(how.out_bytes()));
+  const bool changes = height != image.height || width != image.width;
+  if (remote_ && changes && remote_->resize(image.rgb, how, out.data())) return;
+  if (!resizer_.resize(image.rgb, how, out.data())) fail(ErrorKind::kMemory, "no memory for resizing an image of ", image.height, " x ", image.width);
+}
+
 void Session::prepare(const ImageInput& input, const ImageLayout& layout) {
   const Timer timer(stats_.preprocess_ms);
-  const bool bicubic = model_->config().preprocessor.bicubic;
-  resizer_.resize(input.image, layout.resized_height, layout.resized_width, bicubic, resized_);
+  resize(input.image, layout.resized_height, layout.resized_width, resized_);
   if (layout.thumbnail) {
-    const ImageView resized{resized_.data(), layout.resized_height, layout.resized_width};
-    resizer_.resize(resized, layout.thumbnail_height, layout.thumbnail_width, bicubic, thumbnail_);
+    resize({resized_.data(), layout.resized_height, layout.resized_width}, layout.thumbnail_height, layout.thumbnail_width, thumbnail_);
   }
 }
 

@@ -91,6 +91,7 @@ class Session {
  private:
   class ImageStream;
 
+  void resize(const ImageView& image, int32_t height, int32_t width, std::vector<uint8_t>& out);
   void prepare(const ImageInput& input, const ImageLayout& layout);
   void run_tower(const Tile& tile, const TileExecutables& executables);
   void run_projector(const TileExecutables& executables, float* image_embeds);

@@ -246,4 +246,21 @@ bool RemoteDevice::run(const Executable& executable, const RunArgs& args, const 
   return !asked;
 }
 
+bool RemoteDevice::resize(const uint8_t* rgb, const Resizing& how, uint8_t* out) {
+  constexpr int64_t kMost = kMostMessage / 2;  // leaves room for the taps
+  if (how.in_bytes() > kMost || how.out_bytes() > kMost) return false;
+  if (const std::string fault = resizing_fault(how); !fault.empty()) fail(ErrorKind::kRuntime, fault);
+  Part& part = *parts_.front();
+  WireWriter message = request(Request::kResize);
+  fields(message, how);
+  message.append(rgb, size_t(how.in_bytes()));
+  const Answer answer = ask_well(part, std::move(message), "to resize an image");
+  if (int64_t(answer.outputs.size()) != how.out_bytes()) part.channel->end("gave an image of another size");
+  std::memcpy(out, answer.outputs.data(), answer.outputs.size());
+  RemoteCounts& counts = counts_["resize"];
+  ++counts.runs;
+  counts.packets += answer.reply.packets;
+  return true;
+}
+
 }  // namespace hvl

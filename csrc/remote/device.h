@@ -40,6 +40,9 @@ class RemoteDevice {
   // Error kDevice when the device fails; after that every run that needs the part of it that failed is one.
   bool run(const Executable& executable, const RunArgs& args, const CancelCheck& cancel, bool eager, TransferStats& transfers);
 
+  // rgb (in_height, in_width, 3) -> out (height, width, 3). False, and nothing done, when the image is too large for a message.
+  bool resize(const uint8_t* rgb, const Resizing& how, uint8_t* out);
+
   const std::map<std::string, RemoteCounts>& counts() const { return counts_; }  // by name of the program, since the last reset
   int64_t fast_peak() const { return fast_peak_; }  // the highest byte of the device's fast memory that any run has written
   void reset_counts() { counts_.clear(); }

@@ -11,6 +11,27 @@ namespace {
 
 constexpr size_t kHashBytes = 8;
 
+constexpr int32_t kMostSide = 1 << 24;
+
+// What is wrong with the taps from a side of `in` to one of `out`.
+std::string taps_fault(const ResizeTaps& t, int32_t in, int32_t out) {
+  constexpr int64_t kMostSum = (INT32_MAX - (1 << 22)) / 255;  // of magnitudes: sums of pixels stay below 2^31
+  if (in == out) return t.taps == 0 && t.first.empty() && t.weights.empty() ? "" : "resizing: taps for a side that stays";
+  if (t.taps < 1 || t.taps > in || t.first.size() != size_t(out) || t.weights.size() != uint64_t(out) * uint32_t(t.taps)) {
+    return joined("resizing: ", t.first.size(), " outputs and ", t.weights.size(), " weights, for ", t.taps, " taps from ", in, " to ", out);
+  }
+  for (int32_t i = 0; i < out; ++i) {
+    if (t.first[i] < (i > 0 ? t.first[i - 1] : 0) || t.first[i] > in - t.taps) return joined("resizing: output ", i, " begins at ", t.first[i], " of ", in);
+    int64_t sum = 0;
+    for (int32_t k = 0; k < t.taps; ++k) {
+      const int64_t weight = t.weights[size_t(i) * size_t(t.taps) + size_t(k)];
+      sum += weight < 0 ? -weight : weight;
+    }
+    if (sum > kMostSum) return joined("resizing: weights of output ", i, " are too large");
+  }
+  return {};
+}
+
 int32_t rows_of(const Buffer& b, const RunScalars& run) { return b.dynamic_rows ? run.rows : b.max_rows; }
 
 }  // namespace
@@ -64,6 +85,15 @@ int64_t most_bound_bytes(const Program& program, BufferId id) {
     if (op.kind == OpKind::kPatchify && op.in[0] == id) bytes = std::max(bytes, int64_t(op.i[0]) * op.i[2] * op.i[1] * op.i[2] * 3);
   }
   return bytes;
+}
+
+std::string resizing_fault(const Resizing& how) {
+  for (const int32_t side : {how.in_height, how.in_width, how.height, how.width}) {
+    if (side < 1 || side > kMostSide) return joined("resizing: a side of ", side);
+  }
+  if (how.in_bytes() > int64_t(kMostMessage) || how.out_bytes() > int64_t(kMostMessage)) return "resizing: an image that does not fit into a message";
+  const std::string fault = taps_fault(how.across, how.in_width, how.width);
+  return fault.empty() ? taps_fault(how.down, how.in_height, how.height) : fault;
 }
 
 std::string run_fault(const Program& program, const RunRequest& request) {

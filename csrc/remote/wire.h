@@ -14,6 +14,7 @@
 
 #include "csrc/program/program.h"
 #include "csrc/runtime/executable.h"
+#include "csrc/runtime/resizer.h"
 
 namespace hvl {
 
@@ -30,6 +31,7 @@ enum class Request : uint32_t {
   kRun,       // RunRequest, then the bytes of each bound part that is read (bound_parts)
   kCancel,    // nothing; not answered. Ends the run in progress, if there is one
   kPutMapped = 16,  // PutMappedRequest: a weight that lies in memory of the host
+  kResize,          // Resizing, then the image's bytes; the reply has those of the resized image
 };
 
 enum class Status : uint32_t {
@@ -78,7 +80,7 @@ struct OpCounts {
   uint64_t steps = 0, packets = 0, hvx_instructions = 0;
 };
 
-// Every reply: the text of an error; what a run took; then the bytes of each bound part that it wrote.
+// Every reply: the text of an error; what a run or resizing took; then the bytes that it wrote, of a run of each bound part.
 struct Reply {
   std::string text;
   uint64_t packets = 0;                 // of that thread: of its kernels and of all else between them
@@ -196,6 +198,14 @@ void fields(Io& io, T& t) {
     fields(io, t.shape);
   } else if constexpr (std::is_same_v<M, RunRequest>) {
     all(t.id, t.run.rows, t.run.position, t.image_height, t.image_width, t.eager);
+  } else if constexpr (std::is_same_v<M, Resizing>) {
+    all(t.in_height, t.in_width, t.height, t.width);
+    fields(io, t.across);
+    fields(io, t.down);
+  } else if constexpr (std::is_same_v<M, ResizeTaps>) {  // without the digits, which this CPU's instructions want
+    io(t.taps);
+    io.list(t.first, 4, [&](auto& value) { io(value); });
+    io.list(t.weights, 4, [&](auto& value) { io(value); });
   } else if constexpr (std::is_same_v<M, Reply>) {
     all(t.text, t.packets, t.bytes_in, t.bytes_out, t.fast_peak);
     io.list(t.ops, 24, [&](auto& value) { fields(io, value); });
@@ -259,6 +269,9 @@ std::vector<BoundPart> bound_parts(const Program& program, const RunRequest& req
 
 // Bytes that a bound buffer needs for any run: more than its own for an image.
 int64_t most_bound_bytes(const Program& program, BufferId id);
+
+// What is wrong with it, or an empty string.
+std::string resizing_fault(const Resizing& how);
 
 // What is wrong with a run's scalars, or an empty string.
 std::string run_fault(const Program& program, const RunRequest& request);

@@ -17,23 +17,15 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 constexpr int32_t kMostRowCols = 8192;  // of a row that is kept on the stack
 
-// The quantize step behind the cursor's, if it takes what that one gives row by row, and no other op does.
+// The quantize step behind the cursor's, if both may be done a row at a time.
 const Op* quantize_behind(const Program& program, StepCursor cursor) {
   const Step step = cursor.step();
-  const Op& op = program.ops[step.op];
-  if (op.kind != OpKind::kNorm && op.kind != OpKind::kActivation && op.kind != OpKind::kSiluMul) return nullptr;
-  const Buffer& given = program.buffers[op.out];
-  if (given.space == Space::kBound || given.cols > kMostRowCols) return nullptr;
+  if (!quantised_next(program, step.op) || program.buffers[program.ops[step.op].out].cols > kMostRowCols) return nullptr;
   cursor.next();
   if (cursor.done()) return nullptr;
   const Step& next = cursor.step();
-  const Op& quantize = program.ops[next.op];
-  if (quantize.kind != OpKind::kQuantize || quantize.in[0] != op.out) return nullptr;
-  if (next.group != step.group || next.block != step.block || next.repetition != step.repetition) return nullptr;
-  for (const Op& other : program.ops) {
-    if (&other != &op && &other != &quantize && std::find(other.in.begin(), other.in.end(), op.out) != other.in.end()) return nullptr;
-  }
-  return &quantize;
+  const bool both = next.op == step.op + 1 && next.group == step.group && next.block == step.block && next.repetition == step.repetition;
+  return both ? &program.ops[next.op] : nullptr;
 }
 
 // Keeps kernels from DDR while it lives.

@@ -88,6 +88,19 @@ bool is_kv(const Op& op, int k) {
 
 bool reads_output(const Op& op) { return op.kind == OpKind::kVrcPool || op.kind == OpKind::kEmbed; }
 
+bool quantised_next(const Program& program, int32_t o) {
+  const Op& op = program.ops[o];
+  if (op.kind != OpKind::kNorm && op.kind != OpKind::kActivation && op.kind != OpKind::kSiluMul) return false;
+  const ProgramSection& section = section_of(program, o);
+  if (o + 1 >= section.first_op + section.op_count || program.buffers[op.out].space == Space::kBound) return false;
+  const Op& next = program.ops[o + 1];
+  if (next.kind != OpKind::kQuantize || next.in[0] != op.out) return false;
+  for (const Op& other : program.ops) {
+    if (&other != &op && &other != &next && std::find(other.in.begin(), other.in.end(), op.out) != other.in.end()) return false;
+  }
+  return true;
+}
+
 double bytes_a_row(const Buffer& buffer) {
   const int32_t rows = buffer.dtype == DType::kKv ? kKvKeyBlock : 1;
   return double(rows_bytes(buffer, rows)) / rows;

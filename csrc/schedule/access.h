@@ -33,6 +33,10 @@ bool through_window(const Op& op, int k);
 bool is_kv(const Op& op, int k);        // in[k] (k = 3: out) is a K/V buffer: a row a position, in the layout of kernels/kv_store
 bool reads_output(const Op& op);        // out is read too, or written in part only
 
+// Whether the op behind o quantises the rows that o gives, and nobody else reads them: a device that works in place may then do both a row at a
+// time. The quantised rows of such a pair have memory from o on.
+bool quantised_next(const Program& program, int32_t o);
+
 inline int64_t rows_bytes(const Buffer& buffer, int32_t rows) { return int64_t(buffer.bytes(rows)); }
 double bytes_a_row(const Buffer& buffer);  // on average: K/V lie in blocks of 16 rows
 

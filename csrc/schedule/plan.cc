@@ -239,6 +239,7 @@ std::vector<Allocation> allocations(const Program& program, const Plan& plan) {
     for (int32_t o = group.first_op; o < group.first_op + group.op_count; ++o) {
       const Op& op = program.ops[o];
       bool uses = op.out == w.buffer;
+      if (!plan.staged && o + 1 < group.first_op + group.op_count && program.ops[o + 1].out == w.buffer) uses |= quantised_next(program, o);
       for (int k = 0; k < 3; ++k) uses |= op.in[k] == w.buffer && (through_window(op, k) || is_kv(op, k));
       if (!uses) continue;
       if (first < 0) first = o;

@@ -65,6 +65,8 @@ std::vector<uint8_t> Service::answer(const uint8_t* message, size_t bytes) {
         return caches(reader);
       case Request::kRun:
         return run(reader, reply, outputs);
+      case Request::kResize:
+        return resize(reader, reply, outputs);
       case Request::kCancel:  // of a run that had ended
         return std::nullopt;
     }
@@ -87,6 +89,7 @@ Service::Outcome Service::open(WireReader& reader) {
   }
   if (const std::string fault = fast_.reserve(size_t(request.budget)); !fault.empty()) return Refusal{Status::kMemory, fault};
   pool_ = std::make_unique<ThreadPool>(request.threads);
+  resizer_ = std::make_unique<Resizer>(kernels_, *pool_);
   return std::nullopt;
 }
 
@@ -257,6 +260,23 @@ Service::Outcome Service::run(WireReader& reader, Reply& reply, std::vector<std:
   outputs.clear();
   reply = {};
   return Refusal{Status::kCancelled, "cancelled"};
+}
+
+Service::Outcome Service::resize(WireReader& reader, Reply& reply, std::vector<std::pair<const uint8_t*, size_t>>& outputs) {
+  Resizing how;
+  fields(reader, how);
+  if (!reader.good()) return Refusal{Status::kMalformed, "resize: the message is too short"};
+  if (const std::string fault = resizing_fault(how); !fault.empty()) return Refusal{Status::kInvalid, fault};
+  if (how.in_bytes() != int64_t(reader.left())) {
+    return Refusal{Status::kMalformed, joined("resize: ", reader.left(), " bytes of an image, expected ", how.in_bytes())};
+  }
+  const auto out_bytes = size_t(how.out_bytes());
+  if (out_bytes > resized_.bytes() && !Arena::make(out_bytes, resized_)) return Refusal{Status::kMemory, joined("no ", out_bytes, " bytes for an image")};
+  const Counts before = read_counters();
+  if (!resizer_->resize(reader.take(size_t(how.in_bytes())), how, resized_.data())) return Refusal{Status::kMemory, "no memory between the passes of resizing"};
+  reply.packets = (read_counters() - before).packets;
+  outputs.emplace_back(resized_.data(), out_bytes);
+  return std::nullopt;
 }
 
 }  // namespace hvl

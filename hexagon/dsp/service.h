@@ -48,13 +48,15 @@ class Service {
   Outcome load(WireReader& reader);
   Outcome caches(WireReader& reader);
   // reply: gets what was written and what it took.
+  Outcome resize(WireReader& reader, Reply& reply, std::vector<std::pair<const uint8_t*, size_t>>& outputs);
   Outcome run(WireReader& reader, Reply& reply, std::vector<std::pair<const uint8_t*, size_t>>& outputs);
 
   const KernelTable& kernels_;
   bool (*const interrupted_)();
   std::unique_ptr<ThreadPool> pool_;
   FastMemory fast_;
-  Arena ddr_, kv_;
+  std::unique_ptr<Resizer> resizer_;
+  Arena ddr_, kv_, resized_;
   std::vector<KvCache> caches_;  // a layer
   StateShape cache_shape_;
   std::map<int32_t, HostBuffer> mapped_;  // by the file's number

@@ -1,0 +1,35 @@
+// Resizes images as Pillow does.
+#pragma once
+
+#include <cstdint>
+
+#include "csrc/base/arena.h"
+#include "csrc/base/thread_pool.h"
+#include "kernels/registry.h"
+#include "kernels/resize/resize_taps.h"
+
+namespace hvl {
+
+// How images of one size become images of another: taps of an axis that keeps its size are empty.
+struct Resizing {
+  int32_t in_height = 0, in_width = 0, height = 0, width = 0;
+  ResizeTaps across, down;
+
+  int64_t in_bytes() const { return int64_t(in_height) * in_width * 3; }
+  int64_t out_bytes() const { return int64_t(height) * width * 3; }
+};
+
+// A strip of lines at a time, so that what lies between the two passes stays in a cache; keeps that memory between calls.
+class Resizer {
+ public:
+  Resizer(const KernelTable& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
+  // out: (height, width, 3). False when there is no memory for what lies between.
+  bool resize(const uint8_t* rgb, const Resizing& how, uint8_t* out);
+
+ private:
+  const KernelTable& kernels_;
+  ThreadPool& pool_;
+  Arena strips_;  // of all threads
+};
+
+}  // namespace hvl
