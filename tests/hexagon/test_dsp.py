@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tools.hexagon.compare_questions import questions
-from tools.hexagon.dsp import CACHES, CANCEL, INVALID, LOAD, MAGIC, MALFORMED, MEMORY, OK, OPEN, PUT, RUN, Dsp, message, messages
+from tools.hexagon.dsp import CACHES, CANCEL, INVALID, LOAD, MAGIC, MALFORMED, MEMORY, OK, OPEN, PUT, RESIZE, RUN, Dsp, message, messages
 from tools.hexagon.processes import running
 from tools.hexagon.record_session import IDS, recorder
 
@@ -55,6 +56,20 @@ def test_a_tile_is_the_same(reference: Engine, emulated: Engine, small_picture: 
     for branch in emulated.branches:
         (ours,), (expected,) = (e.new_session().encode_tower(small_picture, 1.0, branch) for e in (emulated, reference))
         np.testing.assert_array_equal(ours, expected)
+
+
+def test_images_are_resized_the_same(reference: Engine, emulated: Engine) -> None:
+    image = np.random.default_rng(4).integers(0, 256, (150, 217, 3), np.uint8)
+    sessions = [engine.new_session() for engine in (emulated, reference)]
+    ours, expected = (session.pixel_values(image, 0.63) for session in sessions)
+    np.testing.assert_array_equal(ours, expected)
+    ours, expected = (session.vrc_scale(image) for session in sessions)
+    assert ours == expected
+    counts = sessions[0].remote_counts()["resize"]
+    assert counts["runs"] == 2
+    assert counts["packets"] > 100_000
+    assert counts["ops"] == []
+    assert "resize" not in sessions[1].remote_counts()
 
 
 def test_prefill_and_decode_are_the_same(reference: Engine, emulated: Engine) -> None:
@@ -237,6 +252,62 @@ def test_truncated_and_damaged_messages_give_a_status(dsp: Dsp, recorded: list[b
         assert dsp.ask(bytes(flipped)).status == MALFORMED
     assert dsp.ask(message(99, b"")).status == MALFORMED
     assert dsp.ask(recorded[-1]).outputs == outputs
+
+
+class Axis(NamedTuple):
+    """Taps of a side, as a message has them."""
+
+    taps: int = 0
+    first: tuple[int, ...] = ()
+    weights: tuple[int, ...] = ()
+
+    def packed(self) -> bytes:
+        words = (self.taps, len(self.first), *self.first, len(self.weights), *self.weights)
+        return struct.pack(f"<{len(words)}i", *words)
+
+
+WHOLE, HALVES = Axis(), Axis(2, (0, 2), (1 << 21,) * 4)  # of four pixels
+
+
+def resizing(sides: tuple[int, int, int, int] = (4, 3, 2, 3), across: Axis = WHOLE, down: Axis = HALVES, pixels: int = 36) -> bytes:
+    """A message: (in height, in width, height, width)."""
+    return message(RESIZE, struct.pack("<4i", *sides) + across.packed() + down.packed() + bytes(range(pixels)))
+
+
+def test_an_image_is_resized(dsp: Dsp) -> None:
+    assert dsp.ask(resizing()).status == INVALID  # nothing was opened
+    assert dsp.ask(message(OPEN, struct.pack("<iq", 2, 1 << 20))).status == OK
+    answer = dsp.ask(resizing())
+    assert (answer.status, answer.packets > 0) == (OK, True)
+    lines = np.arange(36).reshape(2, 2, 9)
+    np.testing.assert_array_equal(np.frombuffer(answer.outputs, np.uint8).reshape(2, 9), (lines.sum(1) + 1) // 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status"),
+    [
+        (resizing(pixels=35), MALFORMED),
+        (resizing(pixels=37), MALFORMED),
+        (message(RESIZE, struct.pack("<4i", 4, 3, 2, 3)), MALFORMED),
+        (resizing((0, 3, 2, 3)), INVALID),
+        (resizing((-4, 3, 2, 3)), INVALID),
+        (resizing((4, 3, 1 << 23, 1 << 23)), INVALID),
+        (resizing((4, 3, 2, 4)), INVALID),
+        (resizing(across=HALVES), INVALID),
+        (resizing(down=WHOLE), INVALID),
+        (resizing(down=Axis(5, (0, 0), (1,) * 10)), INVALID),
+        (resizing(down=Axis(2, (0, 3), (1,) * 4)), INVALID),
+        (resizing(down=Axis(2, (-1, 2), (1,) * 4)), INVALID),
+        (resizing(down=Axis(2, (2, 0), (1,) * 4)), INVALID),
+        (resizing(down=Axis(2, (0, 2), (1,) * 3)), INVALID),
+        (resizing(down=Axis(2, (0, 2), (-(2**31),) * 4)), INVALID),
+    ],
+)
+def test_what_cannot_be_resized_is_refused(dsp: Dsp, wrong: bytes, status: int) -> None:
+    assert dsp.ask(message(OPEN, struct.pack("<iq", 1, 1 << 20))).status == OK
+    answer = dsp.ask(wrong)
+    assert (answer.status, answer.outputs) == (status, b"")
+    assert dsp.ask(resizing()).status == OK
 
 
 @given(st.data())

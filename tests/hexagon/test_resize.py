@@ -58,7 +58,15 @@ def test_weights_of_any_digits(server: TestServer, vertical: bool) -> None:
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [({0: 0}, "sizes"), ({3: 5}, "taps"), ({3: 0}, "taps"), ({5: 5}, "lines"), ({4: 2, 5: 1}, "lines"), ({6: -1}, "before"), ({7: 1}, "another size")],
+    [
+        ({0: 0}, "sizes"),
+        ({3: 5}, "taps"),
+        ({3: 0}, "taps"),
+        ({5: 5}, "lines"),
+        ({4: 2, 5: 1}, "lines"),
+        ({6: -1}, "before"),
+        ({7: 1}, "another size"),
+    ],
 )
 def test_refuses_what_does_not_fit(server: TestServer, changed: dict[int, int], message: str) -> None:
     scalars = [4, 4, 2, 2, 0, 2, 0, 0]

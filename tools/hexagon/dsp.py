@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tools.hexagon.client import TestServer
 
 MAGIC = 0x32445648
-OPEN, PUT, LOAD, CACHES, RUN, CANCEL = range(1, 7)
+OPEN, PUT, LOAD, CACHES, RUN, CANCEL, RESIZE = range(1, 8)
 OK, MALFORMED, INVALID, MEMORY, CANCELLED, FATAL = range(6)
 _MASK, _STEP, _CHUNK = (1 << 64) - 1, 0x9E3779B97F4A7C15, 1 << 20
 

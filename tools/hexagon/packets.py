@@ -21,8 +21,8 @@ from tools.hexagon.client import ROOT, TestServer
 from tools.hexagon.kv_store import count_kv_store
 from tools.hexagon.linear_operands import count_linear
 from tools.hexagon.operands import random_linear_dots
-from tools.hexagon.rope import count_rope
 from tools.hexagon.resize import count_resize
+from tools.hexagon.rope import count_rope
 from tools.hexagon.row_operands import count_rows
 from tools.hexagon.vrc import count_vrc
 from tools.instruction_counts import grown
