@@ -15,8 +15,6 @@ namespace hvl {
   X(write_past_end)          \
   X(write_to_input)          \
   X(read_past_guard)         \
-  X(linear_dots_reference)   \
-  X(linear_dots_hvx)         \
   X(activation_fixed)        \
   X(activation_hvx)          \
   X(silu_mul_fixed)          \

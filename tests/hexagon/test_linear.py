@@ -31,12 +31,15 @@ def with_zeros(form: tuple[int, int]) -> bool:
 )  # fmt: skip
 @example((4, 128), 16, 16, False, 5, 288, 1100, 0.004, True, True, 0, 0)
 @example((4, 128), 16, 16, True, 7, 161, 640, 0.004, True, True, 1, 0)
-@example((4, 32), 16, 16, False, 5, 130, 2500, 0.004, True, True, 0, 0)  # more groups than are unpacked at a time
+@example((4, 32), 16, 16, False, 5, 130, 2500, 0.004, True, True, 0, 0)  # more columns than are prepared at a time
+@example((4, 128), 16, 16, False, 5, 1100, 2300, 0.004, True, True, 0, 0)  # and more row blocks than their sums are kept of
+@example((4, 128), 16, 16, False, 5, 1100, 4300, 0.7, True, True, 0, 0)  # the same, where sums need limits
+@example((8, 384), 16, 16, False, 5, 70, 2100, 0.004, True, True, 0, 0)
 @example((4, 32), 16, 32, True, 5, 130, 2300, 0.7, True, False, 0, 0)
 @example((8, 512), 16, 32, False, 5, 130, 1030, 0.004, True, True, 0, 0)
 @example((8, 512), 16, 32, False, 5, 130, 1030, 0.06, True, True, 0, 0)
 @example((8, 128), 8, 16, True, 5, 130, 1030, 0.004, False, True, 7, 0)
-@example((4, 64), 8, 16, False, 70, 33, 100, 0.004, False, True, 7, 0)  # tokens beyond those that share unpacked scales
+@example((4, 64), 8, 16, False, 70, 33, 100, 0.004, False, True, 7, 0)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_equals_fixed(
     server: TestServer, form: tuple[int, int], x_bits: int, scale_bits: int, zero_points: bool, tokens: int, rows: int, cols: int,

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
-
-from tools.hexagon.client import Counts, Output, TestServer
 
 ROW_BLOCK = 32
 
@@ -29,37 +25,3 @@ def pack_values(weight: NDArray[np.int8], bits: int, group_size: int) -> NDArray
     else:
         packed = vectors
     return packed.astype(np.uint8).reshape(rows // ROW_BLOCK, cols // group_size, -1)
-
-
-class LinearDots(NamedTuple):
-    """Operands of kernels/linear/hexagon_dots.h."""
-
-    x: NDArray[np.int16]  # (tokens, K)
-    weight: NDArray[np.int8]  # (rows, K)
-    bits: int
-    group_size: int
-    header: int = 0  # bytes before the values of every group
-
-    def expected(self) -> NDArray[np.int64]:
-        """(row_blocks, groups, tokens, 32)"""
-        x = self.x.reshape(len(self.x), -1, self.group_size).astype(np.int64)
-        weight = self.weight.reshape(-1, ROW_BLOCK, x.shape[1], self.group_size).astype(np.int64)
-        return np.einsum("tgk,brgk->bgtr", x, weight)
-
-    def run(self, server: TestServer, kernel: str) -> tuple[NDArray[np.generic], Counts]:
-        tokens, cols = self.x.shape
-        groups, blocks = cols // self.group_size, len(self.weight) // ROW_BLOCK
-        sums = self.x.reshape(tokens, groups, self.group_size).sum(-1, dtype=np.int32)
-        values = np.pad(pack_values(self.weight, self.bits, self.group_size), ((0, 0), (0, 0), (self.header, 0)))
-        scalars = [self.bits, self.group_size, tokens, blocks, groups, self.header]
-        output = Output((blocks, groups, tokens, ROW_BLOCK), np.int32)
-        (dots,), counts = server.call(kernel, scalars, [split_planes(self.x), sums, values], [output])
-        return dots, counts
-
-
-def random_linear_dots(
-    rng: np.random.Generator, tokens: int, rows: int, cols: int, bits: int, group_size: int, header: int = 0
-) -> LinearDots:
-    limit = 1 << (bits - 1)
-    x = rng.integers(-32767, 32768, (tokens, cols), np.int16)
-    return LinearDots(x, rng.integers(-limit, limit, (rows, cols), np.int8), bits, group_size, header)

@@ -12,15 +12,12 @@ import argparse
 import json
 import sys
 
-import numpy as np
-
 from tools.experiments.sections import replace_section
 from tools.hexagon import elementwise
 from tools.hexagon.attention import count_attention
 from tools.hexagon.client import ROOT, TestServer
 from tools.hexagon.kv_store import count_kv_store
 from tools.hexagon.linear_operands import count_linear
-from tools.hexagon.operands import random_linear_dots
 from tools.hexagon.resize import count_resize
 from tools.hexagon.rope import count_rope
 from tools.hexagon.row_operands import count_rows
@@ -33,22 +30,8 @@ DOCUMENT = ROOT / "docs" / "hexagon.md"
 
 def count(server: TestServer) -> dict[str, int]:
     """Packets by case."""
-    rng = np.random.default_rng(0)
     found: dict[str, int] = {}
 
-    def linear_dots(tokens: int, bits: int, group_size: int, rows: int = 512, cols: int = 1536) -> None:
-        operands = random_linear_dots(rng, tokens, rows, cols, bits, group_size)
-        _, counts = operands.run(server, "linear_dots_hvx")
-        found[f"linear dots W{bits}A16, {tokens} x {rows} x {cols}, groups of {group_size}"] = counts.packets
-
-    for bits in (4, 8):
-        for tokens in (1, 2, 4, 32):
-            linear_dots(tokens, bits, 128)
-        for tokens in (1, 32):
-            linear_dots(tokens, bits, 32)
-            linear_dots(tokens, bits, 64)
-    for tokens in (1, 32):
-        linear_dots(tokens, 8, 512)
     found |= elementwise.count_packets(server)
     found |= count_attention(server)
     found |= count_kv_store(server)
