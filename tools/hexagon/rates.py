@@ -28,7 +28,7 @@ SOURCE = (
     "packets counted under qemu-hexagon (python -m tools.hexagon.rates), at the 2 cycles a packet that others measured on one device"
 )
 PRESETS = ROOT / "python" / "hypervl_engine" / "hardware" / "presets"
-TOKEN_TILE = 4  # kernels/linear/hexagon_hvx.cc
+TOKEN_TILE = 4  # kernels/linear/hexagon_body.h
 Amounts = dict[str, float]
 
 
@@ -131,7 +131,7 @@ def rates(server: TestServer) -> dict[str, float]:
 def figures(found: dict[str, float]) -> dict[str, Figure]:
     """What goes into the presets."""
     figures = {name: Figure(float(f"{value / CYCLES_PER_PACKET:.3g}"), SOURCE, "emulated") for name, value in found.items()}
-    tile = Figure(TOKEN_TILE, "tokens that share a block's unpacked weights: kernels/linear/hexagon_hvx.cc", "emulated")
+    tile = Figure(TOKEN_TILE, "tokens that share a block's unpacked weights: kernels/linear/hexagon_body.h", "emulated")
     return {**figures, "token_tile_a16": tile, "token_tile_a8": tile}
 
 
