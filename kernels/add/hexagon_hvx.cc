@@ -1,7 +1,7 @@
 // Saturating sums of activations (docs/integer_arithmetic.md), equal to fixed.cc to the bit. Bounded by its loads and stores: of aligned operands
 // two fit into a packet, of others one.
 #include "kernels/add/add.h"
-#include "kernels/common/hexagon_rows.h"
+#include "kernels/common/hexagon_vector.h"
 
 namespace hvl {
 namespace {
@@ -29,7 +29,7 @@ void add_hvx(const AddArgs& args, int32_t begin, int32_t end) noexcept {
   aligned ? add_aligned(a, b, out, whole / 32) : add_anywhere(a, b, out, whole / 32);
   if (whole == count) return;
   const int32_t bytes = int32_t(count - whole) * 4;
-  hexagon::store_part(out + whole, Q6_Vw_vadd_VwVw_sat(hexagon::load_part(a + whole, bytes), hexagon::load_part(b + whole, bytes)), bytes);
+  hexagon::store_bytes(out + whole, bytes, Q6_Vw_vadd_VwVw_sat(hexagon::load_bytes(a + whole, bytes), hexagon::load_bytes(b + whole, bytes)));
 }
 
 }  // namespace hvl

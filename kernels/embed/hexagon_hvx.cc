@@ -2,7 +2,7 @@
 //
 // What bounds it: a row's weights are four bytes of every vector of its block, and are gathered one word after the other.
 #include "kernels/common/fixed.h"
-#include "kernels/common/hexagon_rows.h"
+#include "kernels/common/hexagon_vector.h"
 #include "kernels/embed/embed.h"
 #include "kernels/linear/fixed_weight.h"
 
@@ -42,7 +42,7 @@ void scale_columns(Vector weights, int32_t zero_point, fixed::WeightScale scale,
       if (left <= 0) return;
       const Vector whole = Q6_Vw_vsub_VwVw(quarter == 0 ? Q6_V_lo_W(words) : Q6_V_hi_W(words), zero);
       const Vector y = round_down(Q6_Vw_vmpyie_VwVuh(whole, mantissa), -fixed::kFraction - scale.exponent);
-      hexagon::store_part(out + column, y, left < 32 ? left * 4 : 128);
+      hexagon::store_bytes(out + column, left < 32 ? left * 4 : 128, y);
     }
   }
 }

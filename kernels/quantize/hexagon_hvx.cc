@@ -1,9 +1,10 @@
 // Activations to integers with a power of two a token and group (docs/integer_arithmetic.md, section Quantised rows), equal to fixed.cc to the
 // bit. 128 columns at a time, which are one vector of each plane.
 //
-// What bounds it: the largest magnitude and the sums of a group are reductions within vectors, a rotation and an operation for each of five steps.
+// What bounds it: the largest magnitude and the sums of a group are reductions within vectors, a rotation and an operation for each of five steps,
+// each of which waits for the one before. Groups of whole vectors go by themselves; what is left of a row, and shorter groups, a column block at a time.
 #include "kernels/common/fixed.h"
-#include "kernels/common/hexagon_rows.h"
+#include "kernels/common/hexagon_vector.h"
 #include "kernels/quantize/quantize.h"
 
 namespace hvl {
@@ -18,7 +19,7 @@ inline Vector load_values(const uint8_t* from, int32_t left) {
   constexpr int32_t kCount = 128 / kBytes;
   if (left >= kCount) return *reinterpret_cast<const HVX_UVector*>(from);
   if (left <= 0) return Q6_V_vzero();
-  return Q6_V_vand_QV(Q6_Q_vsetq2_R(left * kBytes), hexagon::load_part(from, left * kBytes));
+  return Q6_V_vand_QV(Q6_Q_vsetq2_R(left * kBytes), hexagon::load_bytes(from, left * kBytes));
 }
 inline Vector load_words(const int32_t* x, int32_t column, int32_t cols) {
   return load_values<4>(reinterpret_cast<const uint8_t*>(x + column), cols - column);
@@ -31,6 +32,11 @@ inline Vector group_exponent(Vector magnitudes, int32_t digits) {
   return Q6_Vw_vmax_VwVw(width_beyond, Q6_V_vzero());
 }
 inline Vector magnitude(Vector x) { return Q6_V_vxor_VV(x, Q6_Vw_vasr_VwR(x, 31)); }
+// round_down: (x * 2^(1 - exponent) + 1) >> 1, shift is exponent - 1; an exponent of 0 is of values that have room for a bit more.
+inline Vector rounded(Vector x, Vector shift) { return Q6_Vw_vavg_VwVw_rnd(Q6_Vw_vasr_VwVw(x, shift), Q6_V_vzero()); }
+inline Vector halves_of(Vector lower, Vector upper, Vector least, Vector most) {
+  return Q6_Vh_vmin_VhVh(Q6_Vh_vmax_VhVh(Q6_Vh_vpack_VwVw_sat(upper, lower), least), most);
+}
 
 // Writes 128 columns of a row, and the sums of every group that ends in them.
 class RowWriter {
@@ -50,13 +56,13 @@ class RowWriter {
     const int32_t left = padded_cols_ - column, bytes = left < kColumns ? left : kColumns;
     const Vector ones = Q6_V_vsplat_R(0x01010101), low = Q6_Vb_vpacke_VhVh(more, values);
     if (planes_ == 1) {
-      hexagon::store_part(first_ + column, low, bytes);
+      hexagon::store_bytes(first_ + column, bytes, low);
       sum_first_ = Q6_Vw_vrmpyacc_VwVbVb(sum_first_, low, ones);
       sum_low_ = Q6_V_vzero();
     } else {
       const Vector high = Q6_Vb_vpacko_VhVh(more, values);
-      hexagon::store_part(first_ + column, high, bytes);
-      hexagon::store_part(first_ + padded_cols_ + column, low, bytes);
+      hexagon::store_bytes(first_ + column, bytes, high);
+      hexagon::store_bytes(first_ + padded_cols_ + column, bytes, low);
       sum_first_ = Q6_Vw_vrmpyacc_VwVbVb(sum_first_, high, ones);
       sum_low_ = Q6_Vuw_vrmpyacc_VuwVubVub(sum_low_, low, ones);
     }
@@ -86,15 +92,67 @@ class RowWriter {
   Vector sum_first_ = Q6_V_vzero(), sum_low_ = Q6_V_vzero();  // of the group so far, in parts
 };
 
-void quantize_row(const QuantizeArgs& args, int32_t row) {
+// A group of kColumns columns, or several times that, all of which exist.
+template <int kPlanes>
+void quantize_group(const int32_t* x, int32_t columns, uint8_t* first, uint8_t* second, int32_t* exponent, int32_t* sums) {
+  constexpr int32_t kDigits = 8 * kPlanes - 1;
+  const Vector least = Q6_Vh_vsplat_R(1 - (1 << kDigits)), most = Q6_Vh_vsplat_R((1 << kDigits) - 1), ones = Q6_V_vsplat_R(0x01010101);
+  Vector magnitudes = Q6_V_vzero(), sum_first = Q6_V_vzero(), sum_second = Q6_V_vzero();
+  for (int32_t c = 0; c < columns; c += kColumns) {
+    for (int i = 0; i < 4; ++i) magnitudes = Q6_V_vor_VV(magnitudes, magnitude(hexagon::load(x + c + 32 * i)));
+  }
+  const Vector of_group = group_exponent(magnitudes, kDigits), shift = Q6_Vw_vsub_VwVw(of_group, Q6_V_vsplat_R(1));
+  *exponent = Q6_R_vextract_VR(of_group, 0);
+  for (int32_t c = 0; c < columns; c += kColumns) {
+    Vector q[4];
+    for (int i = 0; i < 4; ++i) q[i] = rounded(hexagon::load(x + c + 32 * i), shift);
+    const Vector lower = halves_of(q[0], q[1], least, most), upper = halves_of(q[2], q[3], least, most);
+    const Vector low = Q6_Vb_vpacke_VhVh(upper, lower);
+    if constexpr (kPlanes == 1) {
+      hexagon::store(first + c, low);
+      sum_first = Q6_Vw_vrmpyacc_VwVbVb(sum_first, low, ones);
+    } else {
+      const Vector high = Q6_Vb_vpacko_VhVh(upper, lower);
+      hexagon::store(first + c, high);
+      hexagon::store(second + c, low);
+      sum_first = Q6_Vw_vrmpyacc_VwVbVb(sum_first, high, ones);
+      sum_second = Q6_Vuw_vrmpyacc_VuwVubVub(sum_second, low, ones);
+    }
+  }
+  // Both sums at once, one in each half of a vector.
+  const Vector sum = kPlanes == 1 ? sum_first : Q6_Vw_vadd_VwVw(Q6_Vw_vasl_VwR(sum_first, 8), sum_second);
+  const HVX_VectorPair both = Q6_W_vshuff_VVR(sum_first, sum, 64);
+  Vector parts = Q6_Vw_vadd_VwVw(Q6_V_lo_W(both), Q6_V_hi_W(both));
+  for (int32_t bytes = 32; bytes >= 4; bytes /= 2) parts = Q6_Vw_vadd_VwVw(parts, Q6_V_vror_VR(parts, bytes));
+  sums[0] = Q6_R_vextract_VR(parts, 0);
+  sums[1] = Q6_R_vextract_VR(parts, 64);
+}
+
+// The groups of a row that are whole, if they are of whole vectors. Returns the columns that this does.
+int32_t quantize_groups(const QuantizeArgs& args, int32_t row) {
+  const QuantizedRows& out = args.out;
+  const int32_t size = out.group_size, groups = quantized_groups(out.cols, size), whole = size % kColumns == 0 ? out.cols / size : 0;
+  const auto* x = reinterpret_cast<const int32_t*>(args.x) + row * args.x_stride;
+  const int64_t at = int64_t{row} * groups;
+  auto* exponents = reinterpret_cast<int32_t*>(out.scales) + at;
+  uint8_t* first = out.q + at * size * (out.bits / 8);
+  for (int32_t g = 0; g < whole; ++g, first += size) {
+    int32_t* sums = out.sums + 2 * (at + g);
+    out.bits == 16 ? quantize_group<2>(x + g * size, size, first, first + groups * size, exponents + g, sums)
+                   : quantize_group<1>(x + g * size, size, first, nullptr, exponents + g, sums);
+  }
+  return whole * size;
+}
+
+void quantize_row(const QuantizeArgs& args, int32_t row, int32_t begin) {
   const QuantizedRows& out = args.out;
   const int32_t digits = out.bits - 1, group_size = out.group_size, cols = out.cols;
   const Vector least = Q6_Vh_vsplat_R(1 - (1 << digits)), most = Q6_Vh_vsplat_R((1 << digits) - 1);
   const auto* x = reinterpret_cast<const int32_t*>(args.x) + row * args.x_stride;
-  auto* exponent = reinterpret_cast<int32_t*>(out.scales) + int64_t{row} * quantized_groups(cols, group_size);
+  auto* exponent = reinterpret_cast<int32_t*>(out.scales) + int64_t{row} * quantized_groups(cols, group_size) + begin / group_size;
   RowWriter writer(out, row);
   Vector shift = Q6_V_vzero();
-  for (int32_t column = 0; column < writer.padded_cols(); column += kColumns) {
+  for (int32_t column = begin; column < writer.padded_cols(); column += kColumns) {
     Vector q[4];
     for (int i = 0; i < 4; ++i) {
       const int32_t first = column + 32 * i;
@@ -105,20 +163,19 @@ void quantize_row(const QuantizeArgs& args, int32_t row) {
         *exponent++ = Q6_R_vextract_VR(of_group, 0);
         shift = Q6_Vw_vsub_VwVw(of_group, Q6_V_vsplat_R(1));
       }
-      // round_down: (x * 2^(1 - exponent) + 1) >> 1; an exponent of 0 is of values that have room for a bit more.
-      q[i] = Q6_Vw_vavg_VwVw_rnd(Q6_Vw_vasr_VwVw(load_words(x, first, cols), shift), Q6_V_vzero());
+      q[i] = rounded(load_words(x, first, cols), shift);
     }
-    const auto halves = [&](Vector lower, Vector upper) {
-      return Q6_Vh_vmin_VhVh(Q6_Vh_vmax_VhVh(Q6_Vh_vpack_VwVw_sat(upper, lower), least), most);
-    };
-    writer.write(column, halves(q[0], q[1]), halves(q[2], q[3]));
+    writer.write(column, halves_of(q[0], q[1], least, most), halves_of(q[2], q[3], least, most));
   }
 }
 
 }  // namespace
 
 void quantize_hvx(const QuantizeArgs& args, int32_t begin, int32_t end) noexcept {
-  for (int32_t row = begin; row < end; ++row) quantize_row(args, row);
+  for (int32_t row = begin; row < end; ++row) {
+    const int32_t done = quantize_groups(args, row);
+    if (done < args.out.cols) quantize_row(args, row, done);
+  }
 }
 
 void quantize_i16_hvx(const QuantizeI16Args& args, int32_t begin, int32_t end) noexcept {
