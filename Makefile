@@ -33,7 +33,7 @@ lint: $(VENV)/.installed-test
 
 ASAN := build/asan-ubsan
 ASAN_TESTS := kernels $(addprefix tests/test_,staged.py robustness.py safetensors.py checkpoint.py cache.py engine.py preprocess.py images.py vrc.py \
-  tiling.py chat.py edited_plans.py plan_report.py)
+  tiling.py chat.py edited_plans.py plan_report.py placement.py)
 asan: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --disable-pip-version-check -q cmake ninja pybind11
 	$(BIN)/cmake --preset asan-ubsan -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \

@@ -57,6 +57,13 @@ def test_device_and_spec_are_what_was_asked_for(tiny: Path, tmp_path: Path) -> N
     assert opened(tiny, spec=tmp_path / "mine.json").budget == 3 << 20
 
 
+@pytest.mark.parametrize("size", [(0, 32), (-32, 32), (32, 1 << 20), (33, 32)])
+def test_tiles_that_the_model_does_not_have(tiny: Path, size: tuple[int, int]) -> None:
+    engine = opened(tiny)
+    with pytest.raises(ValueError, match=f"a tile of {size[0]} x {size[1]} pixels: expected multiples of"):
+        _core.model_programs(engine.model, engine.default_branch, [size], 512)
+
+
 def test_a_machine_without_the_npu(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HVL_CDSPRPC", str(tmp_path / "libcdsprpc.so"))
     monkeypatch.setenv("HVL_HEXAGON", str(tmp_path))

@@ -148,8 +148,12 @@ const Executable& Model::text_layers(int32_t context_length, int32_t max_rows) c
 }
 
 const TileExecutables& Model::tile(const std::string& name, int32_t height, int32_t width) const {
-  branch(name);  // checks it
-  const int32_t side = config_.tiling.tile_size;
+  constexpr int32_t kMostSide = 8192;
+  const int32_t side = config_.tiling.tile_size, unit = branch(name).patch_size * config_.tiling.pixel_shuffle;
+  const auto fits = [&](int32_t n) { return 0 < n && n <= kMostSide && n % unit == 0; };
+  if (!fits(height) || !fits(width)) {
+    fail(ErrorKind::kValue, "a tile of ", height, " x ", width, " pixels: expected multiples of ", unit, " up to ", kMostSide);
+  }
   const TileExecutables* full = height < side || width < side ? &tile(name, side, side) : nullptr;
   return planned_once(tiles_, {name, height, width}, [&] { return plan_tile(name, height, width, full); });
 }
@@ -161,7 +165,7 @@ std::unique_ptr<TileExecutables> Model::plan_tile(const std::string& name, int32
   auto made = std::make_unique<TileExecutables>();
   const std::vector<float> positions = position_rows(
       vision, weights_->floats("model.vision_tower." + name + ".embeddings.position_embedding.weight", int64_t(stored) * stored * vision.hidden_size),
-      config_.tiling.tile_size / vision.patch_size, grid_h, grid_w, config_.tiling.interpolate_edge_positions);
+      std::max({config_.tiling.tile_size / vision.patch_size, grid_h, grid_w}), grid_h, grid_w, config_.tiling.interpolate_edge_positions);
   made->positions = Arena(positions.size() * sizeof(float));
   std::memcpy(made->positions.data(), positions.data(), made->positions.bytes());
   const Arena& rows = made->positions;

@@ -59,7 +59,8 @@ class Model {
 
   ImageLayout layout(int32_t height, int32_t width, double scale) const;
   // Recorded at the first call for a (branch, tile height, tile width) in pixels; thread-safe. A tile at an image's edge gets no more fast
-  // memory than a full one uses, so that memory does not depend on the image's size.
+  // memory than a full one uses, so that memory does not depend on the image's size. One beyond the tile_size is a full tile of another tiling,
+  // for planning. Error kValue for sides that patches and projector do not divide, or beyond 8192.
   const TileExecutables& tile(const std::string& branch, int32_t height, int32_t width) const;
   // Of max_rows tokens at a time; planned at the first call; thread-safe.
   const Executable& text_layers(int32_t context_length, int32_t max_rows) const;
