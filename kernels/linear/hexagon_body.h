@@ -245,28 +245,27 @@ void linear_of(const LinearArgs& args, int32_t begin, int32_t end) {
 template <int kBits>
 void linear_of_bits(const LinearArgs& args, int32_t begin, int32_t end) {
   const LinearWeight& weight = args.weight;
-  const auto of = [&]<int kPlanes, bool kZeros, bool kF16>() {
+  const auto of_zeros = [&]<int kPlanes, bool kZeros>() {
+    // F32 scales are of checkpoints that F16 cannot hold: one form for all group sizes.
+    if (weight.scale_bits == 32) return linear_of<kBits, kPlanes, -32, kZeros, false>(args, begin, end);
     switch (weight.group_size) {
       case 32:
-        return linear_of<kBits, kPlanes, 32, kZeros, kF16>(args, begin, end);
+        return linear_of<kBits, kPlanes, 32, kZeros, true>(args, begin, end);
       case 64:
-        return linear_of<kBits, kPlanes, 64, kZeros, kF16>(args, begin, end);
+        return linear_of<kBits, kPlanes, 64, kZeros, true>(args, begin, end);
       case 128:
-        return linear_of<kBits, kPlanes, 128, kZeros, kF16>(args, begin, end);
+        return linear_of<kBits, kPlanes, 128, kZeros, true>(args, begin, end);
     }
     if constexpr (kBits == 8 && !kZeros) {  // linear.h
       switch (weight.group_size) {
         case 256:
-          return linear_of<kBits, kPlanes, 256, kZeros, kF16>(args, begin, end);
+          return linear_of<kBits, kPlanes, 256, kZeros, true>(args, begin, end);
         case 384:
-          return linear_of<kBits, kPlanes, 384, kZeros, kF16>(args, begin, end);
+          return linear_of<kBits, kPlanes, 384, kZeros, true>(args, begin, end);
         case 512:
-          return linear_of<kBits, kPlanes, 512, kZeros, kF16>(args, begin, end);
+          return linear_of<kBits, kPlanes, 512, kZeros, true>(args, begin, end);
       }
     }
-  };
-  const auto of_zeros = [&]<int kPlanes, bool kZeros>() {
-    weight.scale_bits == 16 ? of.template operator()<kPlanes, kZeros, true>() : of.template operator()<kPlanes, kZeros, false>();
   };
   const auto of_planes = [&]<int kPlanes>() {
     weight.zero_points ? of_zeros.template operator()<kPlanes, true>() : of_zeros.template operator()<kPlanes, false>();
