@@ -31,7 +31,7 @@ def test_no_more_multiplications_a_packet_than_two_vrmpy_make(counted: dict[str,
         assert work is None or work / packets < (256 if "A8" in name else 128), name  # one byte of an activation, or two
 
 
-@pytest.mark.parametrize(("tokens", "least"), [(1, 95), (4, 107), (32, 107)])
+@pytest.mark.parametrize(("tokens", "least"), [(1, 99), (4, 111)])
 def test_layers_of_4_bit_weights_are_near_the_ceiling(counted: dict[str, int], tokens: int, least: float) -> None:
-    name = f"linear W4A16, {tokens} x 512 x 1536, groups of 128"
+    name = f"linear W4A16, {tokens} x 2048 x 2048, groups of 128"
     assert (multiplications(name) or 0) / counted[name] >= least
