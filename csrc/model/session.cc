@@ -60,21 +60,27 @@ void Session::truncate(int32_t length) {
   has_logits_ = false;
 }
 
+// Whether the session was told to stop, or the interpreter was, which is asked now and then.
+struct Session::Watch {
+  Session& session;
+  std::chrono::steady_clock::time_point last = std::chrono::steady_clock::now();
+
+  CancelCheck check() { return {[](void* context) { return static_cast<Watch*>(context)->stops(); }, this}; }
+
+ private:
+  bool stops() {
+    if (session.cancel_.load(std::memory_order_relaxed)) return true;
+    if (!session.interrupt_check_) return false;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last < std::chrono::milliseconds(20)) return false;
+    last = now;
+    return session.interrupt_check_();
+  }
+};
+
 void Session::run(const Executable& executable, const RunArgs& args) {
-  struct Watch {
-    Session* session;
-    std::chrono::steady_clock::time_point last;
-  } watch{this, std::chrono::steady_clock::now()};
-  const CancelCheck check{[](void* context) {
-                            auto& w = *static_cast<Watch*>(context);
-                            if (w.session->cancel_.load(std::memory_order_relaxed)) return true;
-                            if (!w.session->interrupt_check_) return false;
-                            const auto now = std::chrono::steady_clock::now();
-                            if (now - w.last < std::chrono::milliseconds(20)) return false;
-                            w.last = now;
-                            return w.session->interrupt_check_();
-                          },
-                          &watch};
+  Watch watch{*this};
+  const CancelCheck check = watch.check();
   std::vector<DdrRange> unreadable;
   RunWatch watched;
   watched.transfers = &transfers_;
@@ -119,13 +125,18 @@ double Session::vrc_scale(const ImageView& image) {
   return vrc->scale(index[0]);
 }
 
-// On the device, if it takes pictures that large: the bits are the same.
+// On the device, if it has room for pictures that large: the bits are the same.
 void Session::resize(const ImageView& image, int32_t height, int32_t width, std::vector<uint8_t>& out) {
   const Resizing how = resizing_to(image, height, width, model_->config().preprocessor.bicubic);
   out.resize(size_t(how.out_bytes()));
   const bool changes = height != image.height || width != image.width;
-  if (remote_ && changes && remote_->resize(image.rgb, how, out.data())) return;
-  if (!resizer_.resize(image.rgb, how, out.data())) fail(ErrorKind::kMemory, "no memory for resizing an image of ", image.height, " x ", image.width);
+  Watch watch{*this};
+  const CancelCheck check = watch.check();
+  Resized resized = Resized::kNoRoom;
+  if (remote_ && changes) resized = remote_->resize(image.rgb, how, out.data(), check);
+  if (resized == Resized::kNoRoom) resized = resizer_.resize(image.rgb, how, out.data(), check);
+  if (resized == Resized::kNoRoom) fail(ErrorKind::kMemory, "no memory for resizing an image of ", image.height, " x ", image.width);
+  if (resized == Resized::kCancelled) cancelled();
 }
 
 void Session::prepare(const ImageInput& input, const ImageLayout& layout) {
@@ -137,6 +148,7 @@ void Session::prepare(const ImageInput& input, const ImageLayout& layout) {
 }
 
 std::vector<float> Session::pixel_values(const ImageView& image, double scale, ImageLayout& layout) {
+  cancel_.store(false);
   layout = model_->layout(image.height, image.width, scale);
   prepare({image, scale}, layout);
   const PixelTable& table = model_->pixel_table();

@@ -39,7 +39,7 @@ class Session {
   const Model& model() const { return *model_; }
   void truncate(int32_t length);
 
-  // Stops the running call with Error(kCancelled) before the next layer.
+  // Stops the running call with Error(kCancelled) before the next layer, or strip of a picture that is resized.
   void cancel() { cancel_.store(true); }
   // Asked now and then while a call runs; true: stop. For the host's own signals.
   void set_interrupt_check(std::function<bool()> check) { interrupt_check_ = std::move(check); }
@@ -90,6 +90,7 @@ class Session {
 
  private:
   class ImageStream;
+  struct Watch;
 
   void resize(const ImageView& image, int32_t height, int32_t width, std::vector<uint8_t>& out);
   void prepare(const ImageInput& input, const ImageLayout& layout);

@@ -27,7 +27,7 @@ class Channel {
   // Sends a message with its length, and returns the reply without. `tick` is called about 50 times a second meanwhile, and may cancel().
   // Error when the program has ended, or there is no reply within `timeout_s` seconds: then it is ended.
   virtual std::vector<uint8_t> exchange(const std::vector<uint8_t>& message, double timeout_s, const std::function<void()>& tick) = 0;
-  // Asks the program to stop the run in progress.
+  // Asks the program to stop what is in progress.
   virtual void cancel() = 0;
   // Ends it; this and every later call is an error: name() `why`.
   [[noreturn]] virtual void end(const std::string& why) = 0;

@@ -77,6 +77,18 @@ RemoteDevice::Answer RemoteDevice::ask_well(Part& part, WireWriter&& message, co
   return answer;
 }
 
+RemoteDevice::Answer RemoteDevice::ask_until(Part& part, WireWriter&& message, const CancelCheck& cancel) {
+  bool asked = false;
+  int ticks = 0;
+  Answer answer = ask(part, std::move(message), [&] {
+    if (!asked && (!cancel.requested || !cancel.requested(cancel.context))) return;
+    asked = true;
+    if (ticks++ % kTicksToAskAgain == 0) part.channel->cancel();  // one may come before the device has begun
+  });
+  if (asked && answer.status == Status::kOk) answer.status = Status::kCancelled;
+  return answer;
+}
+
 int64_t RemoteDevice::bytes_for(const Part& part, const Executable& executable) const {
   std::set<const void*> counted;
   int64_t bytes = std::max<int64_t>(0, executable.plan.ddr_bytes - part.ddr_bytes);
@@ -210,13 +222,7 @@ bool RemoteDevice::run(const Executable& executable, const RunArgs& args, const 
       message.append(from + bound.offset, size_t(bound.bytes));
     }
   }
-  bool asked = false;
-  int ticks = 0;
-  const Answer answer = ask(part, std::move(message), [&] {
-    if (!asked && (!cancel.requested || !cancel.requested(cancel.context))) return;
-    asked = true;
-    if (ticks++ % kTicksToAskAgain == 0) part.channel->cancel();  // one may come before the run has begun there
-  });
+  const Answer answer = ask_until(part, std::move(message), cancel);
   if (answer.status == Status::kCancelled) return false;
   if (answer.status != Status::kOk) fail(kind_of(answer.status), part.channel->name(), ": ", answer.reply.text);
   const uint8_t* from = answer.outputs.data();
@@ -243,24 +249,27 @@ bool RemoteDevice::run(const Executable& executable, const RunArgs& args, const 
     op.packets += answer.reply.ops[o].packets;
     op.hvx_instructions += answer.reply.ops[o].hvx_instructions;
   }
-  return !asked;
+  return true;
 }
 
-bool RemoteDevice::resize(const uint8_t* rgb, const Resizing& how, uint8_t* out) {
+Resized RemoteDevice::resize(const uint8_t* rgb, const Resizing& how, uint8_t* out, const CancelCheck& cancel) {
   constexpr int64_t kMost = kMostMessage / 2;  // leaves room for the taps
-  if (how.in_bytes() > kMost || how.out_bytes() > kMost) return false;
+  if (how.in_bytes() > kMost || how.out_bytes() > kMost) return Resized::kNoRoom;
   if (const std::string fault = resizing_fault(how); !fault.empty()) fail(ErrorKind::kRuntime, fault);
   Part& part = *parts_.front();
   WireWriter message = request(Request::kResize);
   fields(message, how);
   message.append(rgb, size_t(how.in_bytes()));
-  const Answer answer = ask_well(part, std::move(message), "to resize an image");
+  const Answer answer = ask_until(part, std::move(message), cancel);
+  if (answer.status == Status::kCancelled) return Resized::kCancelled;
+  if (answer.status == Status::kMemory) return Resized::kNoRoom;
+  if (answer.status != Status::kOk) fail(kind_of(answer.status), part.channel->name(), " refused to resize an image: ", answer.reply.text);
   if (int64_t(answer.outputs.size()) != how.out_bytes()) part.channel->end("gave an image of another size");
   std::memcpy(out, answer.outputs.data(), answer.outputs.size());
   RemoteCounts& counts = counts_["resize"];
   ++counts.runs;
   counts.packets += answer.reply.packets;
-  return true;
+  return Resized::kDone;
 }
 
 }  // namespace hvl

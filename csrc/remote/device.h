@@ -40,8 +40,8 @@ class RemoteDevice {
   // Error kDevice when the device fails; after that every run that needs the part of it that failed is one.
   bool run(const Executable& executable, const RunArgs& args, const CancelCheck& cancel, bool eager, TransferStats& transfers);
 
-  // rgb (in_height, in_width, 3) -> out (height, width, 3). False, and nothing done, when the image is too large for a message.
-  bool resize(const uint8_t* rgb, const Resizing& how, uint8_t* out);
+  // rgb (in_height, in_width, 3) -> out (height, width, 3). kNoRoom, and nothing done: the image is too large for a message, or for the device.
+  Resized resize(const uint8_t* rgb, const Resizing& how, uint8_t* out, const CancelCheck& cancel);
 
   const std::map<std::string, RemoteCounts>& counts() const { return counts_; }  // by name of the program, since the last reset
   int64_t fast_peak() const { return fast_peak_; }  // the highest byte of the device's fast memory that any run has written
@@ -66,6 +66,8 @@ class RemoteDevice {
   };
 
   Answer ask(Part& part, WireWriter&& message, const std::function<void()>& tick = nullptr);
+  // The device is told to stop once `cancel` says so; then the status is kCancelled, also where it had finished.
+  Answer ask_until(Part& part, WireWriter&& message, const CancelCheck& cancel);
   Answer ask_well(Part& part, WireWriter&& message, const char* what);  // any status but kOk is an error
   Part& open_part();
   int64_t bytes_for(const Part& part, const Executable& executable) const;  // more than it has

@@ -15,7 +15,6 @@ constexpr int32_t kMostSide = 1 << 24;
 
 // What is wrong with the taps from a side of `in` to one of `out`.
 std::string taps_fault(const ResizeTaps& t, int32_t in, int32_t out) {
-  constexpr int64_t kMostSum = (INT32_MAX - (1 << 22)) / 255;  // of magnitudes: sums of pixels stay below 2^31
   if (in == out) return t.taps == 0 && t.first.empty() && t.weights.empty() ? "" : "resizing: taps for a side that stays";
   if (t.taps < 1 || t.taps > in || t.first.size() != size_t(out) || t.weights.size() != uint64_t(out) * uint32_t(t.taps)) {
     return joined("resizing: ", t.first.size(), " outputs and ", t.weights.size(), " weights, for ", t.taps, " taps from ", in, " to ", out);
@@ -27,7 +26,7 @@ std::string taps_fault(const ResizeTaps& t, int32_t in, int32_t out) {
       const int64_t weight = t.weights[size_t(i) * size_t(t.taps) + size_t(k)];
       sum += weight < 0 ? -weight : weight;
     }
-    if (sum > kMostSum) return joined("resizing: weights of output ", i, " are too large");
+    if (sum > kResizeMostSum) return joined("resizing: weights of output ", i, " are too large");
   }
   return {};
 }

@@ -29,7 +29,7 @@ enum class Request : uint32_t {
   kLoad,      // LoadRequest
   kCaches,    // CachesRequest: KV caches, zeroed
   kRun,       // RunRequest, then the bytes of each bound part that is read (bound_parts)
-  kCancel,    // nothing; not answered. Ends the run in progress, if there is one
+  kCancel,    // nothing; not answered. Ends the run or resizing in progress, if there is one
   kResize,    // Resizing, then the image's bytes; the reply has those of the resized image
   kPutMapped = 16,  // PutMappedRequest: a weight that lies in memory of the host
 };

@@ -4,18 +4,13 @@
 #include <vector>
 
 #include "csrc/base/thread_pool.h"
+#include "csrc/runtime/cancel.h"
 #include "csrc/runtime/executable.h"
 #include "csrc/runtime/transfers.h"
 #include "csrc/schedule/cost.h"
 #include "kernels/registry.h"
 
 namespace hvl {
-
-// Asked between blocks of rows of a group (at least once a layer); true: stop.
-struct CancelCheck {
-  bool (*requested)(void* context) = nullptr;
-  void* context = nullptr;
-};
 
 // The two arenas of a run: at least plan.budget and plan.ddr_bytes bytes.
 struct RunMemory {

@@ -1,19 +1,21 @@
 #include "csrc/runtime/resizer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 namespace hvl {
 namespace {
 
-constexpr int64_t kStripBytes = 256 << 10;  // of a thread
+constexpr int64_t kStripBytes = 256 << 10;  // of a thread, between two passes
+constexpr int32_t kStripLines = 128;        // of a pass by itself
 
 // Where line 0 would lie, `bytes` before the first line that is there.
 uint8_t* line_zero(uint8_t* there, int64_t bytes) { return reinterpret_cast<uint8_t*>(reinterpret_cast<uintptr_t>(there) - size_t(bytes)); }
 
 }  // namespace
 
-bool Resizer::resize(const uint8_t* rgb, const Resizing& how, uint8_t* out) {
+Resized Resizer::resize(const uint8_t* rgb, const Resizing& how, uint8_t* out, const CancelCheck& cancel) {
   const ResizeTaps &x = how.across, &y = how.down;
   const int32_t height = how.height, width = how.width;
   const auto horizontal = [&](const uint8_t* from, int32_t lines, uint8_t* to, int32_t begin, int32_t end) {
@@ -24,15 +26,21 @@ bool Resizer::resize(const uint8_t* rgb, const Resizing& how, uint8_t* out) {
   };
   if (width == how.in_width && height == how.in_height) {
     std::memcpy(out, rgb, size_t(how.out_bytes()));
-    return true;
+    return Resized::kDone;
   }
-  if (width == how.in_width) {
-    pool_.parallel_for(height, [&](int32_t begin, int32_t end) { vertical(rgb, width, out, begin, end); });
-    return true;
-  }
-  if (height == how.in_height) {
-    pool_.parallel_for(height, [&](int32_t begin, int32_t end) { horizontal(rgb, height, out, begin, end); });
-    return true;
+  std::atomic<bool> stopped{false};
+  const auto stop = [&](int thread) {
+    if (thread == 0 && cancel.requested && cancel.requested(cancel.context)) stopped.store(true, std::memory_order_relaxed);
+    return stopped.load(std::memory_order_relaxed);
+  };
+  if (width == how.in_width || height == how.in_height) {
+    pool_.parallel_for_indexed(height, [&](int thread, int32_t begin, int32_t end) {
+      for (int32_t b = begin; b < end && !stop(thread); b += kStripLines) {
+        const int32_t e = std::min(b + kStripLines, end);
+        width == how.in_width ? vertical(rgb, width, out, b, e) : horizontal(rgb, height, out, b, e);
+      }
+    });
+    return stopped ? Resized::kCancelled : Resized::kDone;
   }
 
   // Strips of output lines; from the first pass they need `most` lines of `row` bytes, and one that may be read but does not count.
@@ -46,11 +54,11 @@ bool Resizer::resize(const uint8_t* rgb, const Resizing& how, uint8_t* out) {
     most = std::max(most, y.first[std::min(b + strip, height) - 1] + y.taps - y.first[b]);
   }
   const int64_t strip_bytes = (most + 1) * row, total = strip_bytes * pool_.threads();
-  if (total > int64_t(strips_.bytes()) && (total > PTRDIFF_MAX || !Arena::make(size_t(total), strips_))) return false;
+  if (total > int64_t(strips_.bytes()) && (total > PTRDIFF_MAX || !Arena::make(size_t(total), strips_))) return Resized::kNoRoom;
   pool_.parallel_for_indexed(height, [&](int thread, int32_t begin, int32_t end) {
     uint8_t* const lines = strips_.data() + thread * strip_bytes;
     int32_t first = 0, last = 0;  // what of the first pass is there
-    for (int32_t b = begin; b < end; b += strip) {
+    for (int32_t b = begin; b < end && !stop(thread); b += strip) {
       const int32_t e = std::min(b + strip, end);
       if (vertical_first) {
         uint8_t* const between = line_zero(lines, b * row);
@@ -68,7 +76,7 @@ bool Resizer::resize(const uint8_t* rgb, const Resizing& how, uint8_t* out) {
       vertical(between, width, out, b, e);
     }
   });
-  return true;
+  return stopped ? Resized::kCancelled : Resized::kDone;
 }
 
 }  // namespace hvl

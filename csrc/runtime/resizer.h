@@ -5,6 +5,7 @@
 
 #include "csrc/base/arena.h"
 #include "csrc/base/thread_pool.h"
+#include "csrc/runtime/cancel.h"
 #include "kernels/registry.h"
 #include "kernels/resize/resize_taps.h"
 
@@ -19,12 +20,14 @@ struct Resizing {
   int64_t out_bytes() const { return int64_t(height) * width * 3; }
 };
 
+enum class Resized { kDone, kCancelled, kNoRoom };
+
 // A strip of lines at a time, so that what lies between the two passes stays in a cache; keeps that memory between calls.
 class Resizer {
  public:
   Resizer(const KernelTable& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
-  // out: (height, width, 3). False when there is no memory for what lies between.
-  bool resize(const uint8_t* rgb, const Resizing& how, uint8_t* out);
+  // out: (height, width, 3). kNoRoom: there is no memory for what lies between.
+  Resized resize(const uint8_t* rgb, const Resizing& how, uint8_t* out, const CancelCheck& cancel);
 
  private:
   const KernelTable& kernels_;

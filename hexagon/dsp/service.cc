@@ -273,7 +273,10 @@ Service::Outcome Service::resize(WireReader& reader, Reply& reply, std::vector<s
   const auto out_bytes = size_t(how.out_bytes());
   if (out_bytes > resized_.bytes() && !Arena::make(out_bytes, resized_)) return Refusal{Status::kMemory, joined("no ", out_bytes, " bytes for an image")};
   const Counts before = read_counters();
-  if (!resizer_->resize(reader.take(size_t(how.in_bytes())), how, resized_.data())) return Refusal{Status::kMemory, "no memory between the passes of resizing"};
+  const CancelCheck cancel{[](void* context) { return static_cast<Service*>(context)->interrupted_(); }, this};
+  const Resized resized = resizer_->resize(reader.take(size_t(how.in_bytes())), how, resized_.data(), cancel);
+  if (resized == Resized::kNoRoom) return Refusal{Status::kMemory, "no memory between the passes of resizing"};
+  if (resized == Resized::kCancelled) return Refusal{Status::kCancelled, "cancelled"};
   reply.packets = (read_counters() - before).packets;
   outputs.emplace_back(resized_.data(), out_bytes);
   return std::nullopt;

@@ -18,7 +18,7 @@ namespace hvl {
 
 class Service {
  public:
-  // interrupted: asked now and then during a run; true: stop it.
+  // interrupted: asked now and then during a run or resizing; true: stop it.
   Service(const KernelTable& kernels, bool (*interrupted)()) : kernels_(kernels), interrupted_(interrupted) {}
 
   // The reply to a message without its length, with its own; empty for kCancel. Whatever the bytes are, the service goes on afterwards as if

@@ -24,7 +24,7 @@ struct Digits {
   int32_t words[kDigits];
 };
 
-// weight: of each tap of the group, by its number; less than 127 * 2^16 either way.
+// weight: of each tap of the group, by its number.
 template <class Weight>
 HVL_HVX Digits digits_of(const Weight& weight) {
   Digits digits = {};

@@ -126,6 +126,26 @@ def test_cancelling_leaves_a_session_that_works(reference: Engine, emulated: Eng
     np.testing.assert_array_equal(session.last_logits(), other.last_logits())
 
 
+def test_resizing_can_be_cancelled(reference: Engine, emulated: Engine) -> None:
+    session, other = emulated.new_session(), reference.new_session()
+    canceller = threading.Timer(0.3, session.cancel)
+    canceller.start()
+    with pytest.raises(CancelledError):  # seconds' work
+        session.pixel_values(np.zeros((2000, 2500, 3), np.uint8), 0.6)
+    canceller.join()
+    assert "resize" not in session.remote_counts()
+    image = np.random.default_rng(5).integers(0, 256, (60, 90, 3), np.uint8)
+    np.testing.assert_array_equal(session.pixel_values(image, 0.6), other.pixel_values(image, 0.6))
+
+
+def test_a_picture_that_fits_into_no_message_is_resized_on_the_host(reference: Engine, emulated: Engine) -> None:
+    image = np.random.default_rng(6).integers(0, 256, (6000, 7500, 3), np.uint8)  # 135 MB
+    sessions = [engine.new_session() for engine in (emulated, reference)]
+    ours, expected = (session.pixel_values(image, 0.02) for session in sessions)
+    np.testing.assert_array_equal(ours, expected)
+    assert "resize" not in sessions[0].remote_counts()
+
+
 def test_a_device_that_dies_is_a_typed_error(emulated: Engine) -> None:
     session = emulated.new_session()
     session.prefill(IDS)
@@ -301,6 +321,7 @@ def test_an_image_is_resized(dsp: Dsp) -> None:
         (resizing(down=Axis(2, (2, 0), (1,) * 4)), INVALID),
         (resizing(down=Axis(2, (0, 2), (1,) * 3)), INVALID),
         (resizing(down=Axis(2, (0, 2), (-(2**31),) * 4)), INVALID),
+        (resizing(down=Axis(2, (0, 2), (127 << 16, -1) * 2)), INVALID),
     ],
 )
 def test_what_cannot_be_resized_is_refused(dsp: Dsp, wrong: bytes, status: int) -> None:
@@ -312,10 +333,11 @@ def test_what_cannot_be_resized_is_refused(dsp: Dsp, wrong: bytes, status: int) 
 
 @given(st.data())
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_program_plan_or_run_ends_the_process(changing: tuple[Dsp, list[bytes], bytes], data: st.DataObject) -> None:
+def test_no_program_plan_run_or_resizing_ends_the_process(changing: tuple[Dsp, list[bytes], bytes], data: st.DataObject) -> None:
     """Words of good messages replaced by others, under a right hash."""
     dsp, recorded, outputs = changing
-    whole = first(recorded, data.draw(st.sampled_from([LOAD, RUN, CACHES])))
+    of_kind = data.draw(st.sampled_from([LOAD, RUN, CACHES, RESIZE]))
+    whole = resizing() if of_kind == RESIZE else first(recorded, of_kind)
     body = bytearray(whole[8:-8])
     if kind(whole) == LOAD:
         struct.pack_into("<I", body, 0, data.draw(st.integers(100, 2**32 - 1)))
