@@ -1,8 +1,10 @@
-// Resampling in HVX, equal to reference.cc to the bit. A weight is three signed digits of 8 bits, so that vrmpy takes four pixels of 32 lanes at once.
+// Resampling in HVX, equal to reference.cc to the bit. A weight is three signed digits of 8 bits, so that vrmpy takes four pixels of 32 lanes at once:
+// four taps of 128 bytes are 12 vrmpy, two a packet.
 //
-// vertical: lanes are bytes of a line; four lines are interleaved into words. 4 taps of 128 bytes are 12 vrmpy, two a packet, which bound it.
-// horizontal: lanes are lines, up to 128 of them. Source pixels are transposed, 32 at a time, into words of four neighbours of one channel, and
-// results are transposed back. Of 128 x 96 bytes that is 512 vlut32 and 272 vshuff, one a packet; of what comes out 448 vshuff for 128 x 128.
+// vertical: lanes are bytes of a line. Loads that are not aligned and what interleaves four lines need the same unit: 8 packets for four taps.
+// horizontal: lanes are lines, up to 128 of them. Source pixels are transposed, 32 at a time, which is 128 such loads and 272 vshuff, one a packet;
+// what comes out is transposed back, 448 vshuff for 128 x 128 bytes. Between them the products, 6 packets for four taps of a channel, and 13 that
+// join and round the digits' sums.
 #include "kernels/common/hexagon_vector.h"
 #include "kernels/resize/resize.h"
 
@@ -11,28 +13,29 @@ namespace {
 
 using hexagon::load;
 using hexagon::load_bytes;
+using hexagon::load_words;
 using hexagon::Pair;
 using hexagon::store_bytes;
 using hexagon::Vector;
 
 constexpr int32_t kPrecision = 22;
 constexpr int kDigits = 3;
-constexpr int32_t kTaps = 4;  // of a group: what vrmpy adds up
+constexpr int32_t kTaps = 4;           // of a group: what vrmpy adds up
+constexpr int32_t kVectorGroups = 8;   // of a vector of weights
 
-// Digits of a group's weights, four to a word.
-struct Digits {
-  int32_t words[kDigits];
+// Weights of 32 taps by group and digit: a word has that digit of four taps.
+struct alignas(128) Digits {
+  int32_t words[kVectorGroups][4];  // of which the last is none
 };
 
-// weight: of each tap of the group, by its number.
-template <class Weight>
-HVL_HVX Digits digits_of(const Weight& weight) {
-  Digits digits = {};
-  for (int t = 0; t < kTaps; ++t) {
-    const uint32_t bytes = (uint32_t(weight(t)) + 0x808080) ^ 0x808080;  // signed digits, each in a byte of its own
-    for (int d = 0; d < kDigits; ++d) digits.words[d] |= int32_t((bytes >> (8 * d) & 0xff) << (8 * t));
-  }
-  return digits;
+// Digits of the taps that n weights, 1 to 32, are for, behind `shift` taps that have none: together 32 at most.
+HVL_HVX Vector digits_of(const int32_t* weights, int32_t n, int32_t shift) {
+  const Vector bias = Q6_V_vsplat_R(0x808080), w = Q6_V_vror_VR(load_words(weights, n), -4 * shift);
+  const Vector digits = Q6_V_vxor_VV(Q6_Vw_vadd_VwVw(w, bias), bias);  // signed, each in a byte of its own
+  // Bits 0 and 1 of a byte's place change places with bits 2 and 3.
+  Pair p = Q6_W_vshuff_VVR(digits, digits, 1 | 4);
+  p = Q6_W_vshuff_VVR(Q6_V_hi_W(p), Q6_V_lo_W(p), 1 | 2 | 8);
+  return Q6_V_lo_W(Q6_W_vshuff_VVR(Q6_V_hi_W(p), Q6_V_lo_W(p), 2));
 }
 
 // Sums of 32 lanes each, by digit.
@@ -45,83 +48,122 @@ struct Sums {
       for (Vector& sum : digits) sum = Q6_V_vzero();
     }
   }
-  HVL_HVX void add(int v, Vector pixels, const Digits& digits) {
-    for (int d = 0; d < kDigits; ++d) of[v][d] = Q6_Vw_vrmpyacc_VwVubRb(of[v][d], pixels, digits.words[d]);
+  HVL_HVX void add(const Vector* pixels, const int32_t (&digits)[4]) {
+    for (int v = 0; v < kVectors; ++v) {
+      for (int d = 0; d < kDigits; ++d) of[v][d] = Q6_Vw_vrmpyacc_VwVubRb(of[v][d], pixels[v], digits[d]);
+    }
+  }
+  // Makes room for as many taps again.
+  HVL_HVX void carry() {
+    const Vector byte = Q6_V_vsplat_R(255);
+    for (auto& digits : of) {
+      for (int d = 0; d + 1 < kDigits; ++d) {
+        digits[d + 1] = Q6_Vw_vasracc_VwVwR(digits[d + 1], digits[d], 8);
+        digits[d] = Q6_V_vand_VV(digits[d], byte);
+      }
+    }
   }
   HVL_HVX Vector total(int v) const { return Q6_Vw_vaslacc_VwVwR(Q6_Vw_vaslacc_VwVwR(of[v][0], of[v][1], 8), of[v][2], 16); }
+  // total >> 8: the first digit's sum is the only one with bits below.
+  HVL_HVX Vector shifted(int v) const { return Q6_Vw_vasracc_VwVwR(Q6_Vw_vaslacc_VwVwR(of[v][1], of[v][2], 8), of[v][0], 8); }
 };
 
-// 128 sums -> bytes.
-HVL_HVX Vector rounded(const Vector (&sums)[4]) {
-  Vector v[4];
-  for (int q = 0; q < 4; ++q) v[q] = Q6_Vw_vasr_VwR(Q6_Vw_vadd_VwVw(sums[q], Q6_V_vsplat_R(1 << (kPrecision - 1))), kPrecision);
-  return Q6_Vub_vpack_VhVh_sat(Q6_Vh_vpack_VwVw_sat(v[3], v[2]), Q6_Vh_vpack_VwVw_sat(v[1], v[0]));
+// Sums >> 8 -> bytes; that of lane i of vector v lies at 4 * i + v.
+HVL_HVX Vector rounded(const Vector (&v)[4]) {
+  const Vector even = Q6_Vh_vasr_VwVwR_rnd_sat(v[2], v[0], kPrecision - 8), odd = Q6_Vh_vasr_VwVwR_rnd_sat(v[3], v[1], kPrecision - 8);
+  return Q6_Vub_vsat_VhVh(odd, even);
 }
 
 // ---- vertical
 
-constexpr int32_t kMostGroups = 32;  // of which the digits are kept
+constexpr int32_t kMostTaps = 128;  // of which the digits are kept
 
-// Adds `groups` groups of lines to sums. from: the first of them; lines: that may be read from there on.
+// Four lines -> words of four lines' bytes; column 4 * i + v is lane i of vector v.
+HVL_HVX void interleave(const Vector (&line)[kTaps], Vector (&words)[4]) {
+  const Pair upper = Q6_Wb_vshuffoe_VbVb(line[1], line[0]), lower = Q6_Wb_vshuffoe_VbVb(line[3], line[2]);
+  const Pair even = Q6_Wh_vshuffoe_VhVh(Q6_V_lo_W(lower), Q6_V_lo_W(upper)), odd = Q6_Wh_vshuffoe_VhVh(Q6_V_hi_W(lower), Q6_V_hi_W(upper));
+  words[0] = Q6_V_lo_W(even);
+  words[1] = Q6_V_lo_W(odd);
+  words[2] = Q6_V_hi_W(even);
+  words[3] = Q6_V_hi_W(odd);
+}
+
+// Four lines, of which `lines` are there. Instead of the others, whose weights are 0, the last of them.
 template <bool kWhole>
-HVL_HVX void add_lines(const uint8_t* from, int32_t stride, int32_t lines, int32_t bytes, const Digits* digits, int32_t groups, Vector (&sums)[4]) {
-  Sums<4> products;
-  for (int32_t g = 0; g < groups; ++g) {
-    Vector line[kTaps];
-    for (int t = 0; t < kTaps; ++t) {
-      line[t] = kWhole ? load(from) : load_bytes(from, bytes);
-      if (--lines > 0) from += stride;  // behind the last line there are weights of 0 only
-    }
-    const Pair upper = Q6_W_vshuff_VVR(line[1], line[0], -1), lower = Q6_W_vshuff_VVR(line[3], line[2], -1);
-    const Pair first = Q6_W_vshuff_VVR(Q6_V_lo_W(lower), Q6_V_lo_W(upper), -2), second = Q6_W_vshuff_VVR(Q6_V_hi_W(lower), Q6_V_hi_W(upper), -2);
-    products.add(0, Q6_V_lo_W(first), digits[g]);
-    products.add(1, Q6_V_hi_W(first), digits[g]);
-    products.add(2, Q6_V_lo_W(second), digits[g]);
-    products.add(3, Q6_V_hi_W(second), digits[g]);
+HVL_HVX void load_lines(const uint8_t* from, int32_t stride, int32_t lines, int32_t bytes, Vector (&words)[4]) {
+  Vector line[kTaps];
+  for (int t = 0; t < kTaps; ++t) {
+    line[t] = kWhole ? load(from) : load_bytes(from, bytes);
+    if (t + 1 < lines) from += stride;
   }
-  for (int q = 0; q < 4; ++q) sums[q] = Q6_Vw_vadd_VwVw(sums[q], products.total(q));
+  interleave(line, words);
+}
+
+// Adds up to kMostTaps lines. The next four are loaded while these are multiplied.
+template <bool kWhole>
+HVL_HVX void add_lines(const uint8_t* from, int32_t stride, int32_t lines, int32_t bytes, const Digits* digits, Sums<4>& sums) {
+  const int32_t(*group)[4] = digits->words;
+  Vector words[4];
+  load_lines<kWhole>(from, stride, lines, bytes, words);
+  for (int32_t left = lines / kTaps - 1; left > 0; --left) {
+    from += kTaps * stride;
+    Vector next[4];
+    load_lines<kWhole>(from, stride, kTaps, bytes, next);
+    sums.add(words, *group++);
+    for (int v = 0; v < 4; ++v) words[v] = next[v];
+  }
+  sums.add(words, *group++);
+  if (lines > kTaps && lines % kTaps > 0) {
+    load_lines<kWhole>(from + kTaps * stride, stride, lines % kTaps, bytes, words);
+    sums.add(words, *group);
+  }
 }
 
 // One line of the output from `taps` lines. A function of its own so that its loop gets all registers.
 template <bool kWhole>
 __attribute__((noinline)) void line_of(const uint8_t* from, int32_t stride, const int32_t* weights, int32_t taps, int32_t bytes, uint8_t* out) {
-  Digits digits[kMostGroups];
+  Digits digits[kMostTaps / 32];
   for (int32_t at = 0; at < bytes; at += int32_t(sizeof(Vector))) {
     const int32_t here = bytes - at < int32_t(sizeof(Vector)) ? bytes - at : int32_t(sizeof(Vector));
-    Vector sums[4] = {Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero()};
-    for (int32_t t = 0; t < taps; t += kMostGroups * kTaps) {
-      const int32_t left = taps - t, groups = left < kMostGroups * kTaps ? (left + kTaps - 1) / kTaps : kMostGroups;
-      if (at == 0 || taps > kMostGroups * kTaps) {
-        for (int32_t g = 0; g < groups; ++g) {
-          digits[g] = digits_of([&](int32_t i) { return g * kTaps + i < left ? weights[t + g * kTaps + i] : 0; });
+    Sums<4> sums;
+    for (int32_t t = 0; t < taps; t += kMostTaps) {
+      const int32_t lines = taps - t < kMostTaps ? taps - t : kMostTaps;
+      if (at == 0 || taps > kMostTaps) {
+        for (int32_t i = 0; i < lines; i += 32) {
+          *reinterpret_cast<Vector*>(digits[i / 32].words) = digits_of(weights + t + i, lines - i < 32 ? lines - i : 32, 0);
         }
       }
-      add_lines<kWhole>(from + int64_t(t) * stride + at, stride, left, here, digits, groups, sums);
+      if (t > 0) sums.carry();
+      add_lines<kWhole>(from + int64_t(t) * stride + at, stride, lines, here, digits, sums);
     }
-    store_bytes(out + at, here, rounded(sums));
+    const Vector result = rounded({sums.shifted(0), sums.shifted(1), sums.shifted(2), sums.shifted(3)});
+    kWhole ? hexagon::store(out + at, result) : store_bytes(out + at, here, result);
   }
 }
 
 // ---- horizontal
 
-constexpr int32_t kLines = 128, kBlockPixels = 32, kBlockGroups = kBlockPixels / kTaps, kBatch = 16;
+constexpr int32_t kLines = 128, kBlockPixels = 32, kBatch = 16;
+constexpr int32_t kNarrow = kBlockPixels - kTaps + 1;  // taps that lie in 8 groups wherever they begin
+constexpr int32_t kRingGroups = 2 * kVectorGroups;
 
-// Where vlut32 finds, in 32 pixels, the four neighbours of each channel: word 3 g + c is channel c of pixels 4 g .. 4 g + 3. Its entries are the even
-// bytes, then the odd ones.
-struct alignas(128) Deal {
-  uint8_t index[128];
+// Source pixels of up to 128 lines, two blocks of 32: a word has four neighbours of a channel. Lane i of vector v is line kVectors * i + v.
+// Where vmux leaves the neighbours is not their order: R 0 3 2 1, G 1 0 3 2, B 2 1 0 3. Digits are stored as often, in these orders.
+struct Ring {
+  int32_t block[2] = {-1, -1};
+  alignas(128) Vector words[kRingGroups][3][4];
 };
-constexpr Deal make_deal() {
-  Deal deal = {};
-  for (int i = 0; i < 128; ++i) {
-    const int byte = (4 * (i / 12) + i % 4) * 3 + i % 12 / 4;
-    deal.index[i] = uint8_t(i < 3 * kBlockPixels ? byte % 2 * 64 + byte / 2 : 255);
-  }
-  return deal;
-}
-constexpr Deal kDeal = make_deal();
+struct ChannelDigits {
+  Digits of[3];
 
-// Exchanges blocks of kBytes bytes between vectors that are kBytes / kUnit apart, among kCount of them: one of the steps of a transposition.
+  HVL_HVX void make(const int32_t* weights, int32_t n, int32_t shift) {
+    const Vector digits = digits_of(weights, n, shift);
+    constexpr int32_t kExchanged[3] = {0x02000200, 0x01010101, 0x00020002};  // by each byte of a word: with which it changes places
+    for (int c = 0; c < 3; ++c) *reinterpret_cast<Vector*>(of[c].words) = Q6_V_vdelta_VV(digits, Q6_V_vsplat_R(kExchanged[c]));
+  }
+};
+
+// Exchanges blocks of kBytes bytes between vectors that are kDistance apart, among kCount of them: one of the steps of a transposition.
 template <int kCount, int kDistance, int kBytes>
 HVL_HVX void exchange(Vector (&v)[kCount]) {
 #pragma unroll
@@ -133,42 +175,41 @@ HVL_HVX void exchange(Vector (&v)[kCount]) {
   }
 }
 
-// 32 source pixels of up to 128 lines: words of four neighbours, by group, channel, and 32 lines each.
-struct Block {
-  int32_t index = -1;
-  alignas(128) Vector words[kBlockGroups][3][kLines / 32];
-};
-
-// Lines q * 32 and the 31 behind it; of lines that are not there, the last one.
-__attribute__((noinline)) void fill(Block& block, int q, const uint8_t* from, int32_t stride, int32_t lines, int32_t bytes) {
-  Vector between[4][8];  // [word / 8][line % 8]
-  const Vector index = load<true>(kDeal.index);
+// Vector v of a block's groups. from: lane 0's line; step: bytes from a lane's line to the next one's; last_lane: the last that has a line, which
+// stands for those that have none. kWhole: 128 bytes of each may be read.
+template <bool kWhole>
+__attribute__((noinline)) void fill(Vector (*groups)[3][4], int v, const uint8_t* from, int32_t step, int32_t last_lane, int32_t bytes) {
+  Vector between[3][8];  // [word / 8][line % 8]; words 24 .. 31 are nothing
   for (int i = 0; i < 8; ++i) {
-    Vector v[4];
+    Vector line[4];
     for (int j = 0; j < 4; ++j) {
-      const int32_t line = i + 8 * j;
-      const Vector pixels = load_bytes(from + int64_t(line < lines ? line : lines - 1) * stride, bytes);
-      v[j] = Q6_Vb_vlut32_VbVbI(index, pixels, 0);
-      v[j] = Q6_Vb_vlut32or_VbVbVbI(v[j], index, pixels, 1);
-      v[j] = Q6_Vb_vlut32or_VbVbVbI(v[j], index, pixels, 2);
-      v[j] = Q6_Vb_vlut32or_VbVbVbI(v[j], index, pixels, 3);
+      const int32_t lane = i + 8 * j;
+      const uint8_t* at = from + (lane < last_lane ? lane : last_lane) * step;
+      line[j] = kWhole ? load(at) : load_bytes(at, bytes);
     }
-    exchange<4, 2, 64>(v);
-    exchange<4, 1, 32>(v);
-    for (int j = 0; j < 4; ++j) between[j][i] = v[j];
+    exchange<4, 2, 64>(line);
+    exchange<4, 1, 32>(line);
+    for (int j = 0; j < 3; ++j) between[j][i] = line[j];
   }
-  for (int j = 0; j < 3; ++j) {  // words 24 .. 31 are nothing
-    Vector v[8];
-    for (int i = 0; i < 8; ++i) v[i] = between[j][i];
-    exchange<8, 4, 16>(v);
-    exchange<8, 2, 8>(v);
-    exchange<8, 1, 4>(v);
-    for (int i = 0; i < 8; ++i) block.words[(8 * j + i) / 3][(8 * j + i) % 3][q] = v[i];
+  for (auto& words : between) {
+    exchange<8, 4, 16>(words);
+    exchange<8, 2, 8>(words);
+    exchange<8, 1, 4>(words);
+  }
+  // Three words: RGBR GBRG BRGB. Of each byte of a word, in which of them that channel is: R 0 2 1 0, G 1 0 2 1, B 2 1 0 2.
+  const HVX_VectorPred byte1 = Q6_Q_vand_VR(Q6_V_vsplat_R(0x0000ff00), -1), bytes03 = Q6_Q_vand_VR(Q6_V_vsplat_R(int32_t(0xff0000ff)), -1);
+#pragma unroll
+  for (int g = 0; g < kVectorGroups; ++g) {
+    const auto word = [&](int i) { return between[(3 * g + i) / 8][(3 * g + i) % 8]; };
+    const Vector x = word(0), y = word(1), z = word(2);
+    groups[g][0][v] = Q6_V_vmux_QVV(bytes03, x, Q6_V_vmux_QVV(byte1, z, y));
+    groups[g][1][v] = Q6_V_vmux_QVV(bytes03, y, Q6_V_vmux_QVV(byte1, x, z));
+    groups[g][2][v] = Q6_V_vmux_QVV(bytes03, z, Q6_V_vmux_QVV(byte1, y, x));
   }
 }
 
 // Bytes of 128 columns, each of 128 lines -> lines. columns is overwritten.
-__attribute__((noinline)) void put_columns(Vector (&columns)[128], int32_t lines, int32_t bytes, uint8_t* out, int64_t stride) {
+__attribute__((noinline)) void put_columns(Vector (&columns)[128], int32_t lines, int32_t bytes, uint8_t* out, int32_t stride) {
   for (int i = 0; i < 16; ++i) {
     Vector v[8];
     for (int j = 0; j < 8; ++j) v[j] = columns[i + 16 * j];
@@ -186,74 +227,113 @@ __attribute__((noinline)) void put_columns(Vector (&columns)[128], int32_t lines
     exchange<16, 1, 1>(v);
     for (int i = 0; i < 16; ++i) columns[first + i] = v[i];
   }
-  for (int32_t line = 0; line < lines; ++line) store_bytes(out + line * stride, bytes, columns[line]);
-}
-
-// Adds groups [begin, end) of a block, with weights of which the first is that of pixel `first` in the block.
-template <int kVectors>
-__attribute__((noinline)) void add_pixels(const Block& block, int32_t begin, int32_t end, const int32_t* weights, int32_t first, int32_t taps,
-                                          Vector (&sums)[3][4]) {
-  Digits digits[kBlockGroups];
-  for (int32_t g = begin; g < end; ++g) {
-    digits[g] = digits_of([&](int32_t i) {
-      const int32_t tap = g * kTaps + i - first;
-      return 0 <= tap && tap < taps ? weights[tap] : 0;
-    });
-  }
-  for (int c = 0; c < 3; ++c) {
-    Sums<kVectors> products;
-    for (int32_t g = begin; g < end; ++g) {
-      for (int q = 0; q < kVectors; ++q) products.add(q, block.words[g][c][q], digits[g]);
-    }
-    for (int q = 0; q < kVectors; ++q) sums[c][q] = Q6_Vw_vadd_VwVw(sums[c][q], products.total(q));
+  if (bytes == int32_t(sizeof(Vector))) {
+    for (int32_t line = 0; line < lines; ++line) hexagon::store(out + int64_t(line) * stride, columns[line]);
+  } else {
+    for (int32_t line = 0; line < lines; ++line) store_bytes(out + int64_t(line) * stride, bytes, columns[line]);
   }
 }
 
-// Up to 128 lines; kVectors: of 32 lines, that they take.
 template <int kVectors>
-void lines_of(const ResizeArgs& a, const uint8_t* from, int32_t lines, uint8_t* out) {
-  const int32_t stride = a.in_width * 3;
-  Block blocks[2];
-  Vector columns[128];
+struct Resampler {
+  Resampler(const ResizeArgs& args, const uint8_t* first_line, int32_t line_count, uint8_t* out_line)
+      : a(args), from(first_line), lines(line_count), out(out_line) {}
+
+  const ResizeArgs& a;
+  const uint8_t* const from;
+  const int32_t lines;
+  uint8_t* const out;
+  Ring ring;
+  Vector columns[128];  // of the output, until there are as many
   int32_t filled = 0, stored = 0;
-  for (int32_t x = 0; x < a.out_size; x += kBatch) {
-    const int32_t batch = a.out_size - x < kBatch ? a.out_size - x : kBatch;
-    Vector sums[kBatch][3][4], zero = Q6_V_vzero();
-    asm("" : "+v"(zero));  // or the loop becomes memset
-    for (int32_t i = 0; i < batch; ++i) {
-      for (auto& channel : sums[i]) {
-        for (Vector& sum : channel) sum = zero;
+
+  void make_block(int32_t block) {
+    if (ring.block[block & 1] == block) return;
+    ring.block[block & 1] = block;
+    const int32_t pixel = block * kBlockPixels, stride = a.in_width * 3;
+    const int32_t pixels = a.in_width - pixel < kBlockPixels ? a.in_width - pixel : kBlockPixels;
+    const uint8_t* first = from + pixel * 3;
+    const bool whole = a.in + int64_t(a.in_height) * stride - (first + int64_t(lines - 1) * stride) >= int32_t(sizeof(Vector));
+    Vector(*groups)[3][4] = ring.words + (block & 1) * kVectorGroups;
+    for (int v = 0; v < kVectors; ++v) {
+      const int32_t line = v < lines ? v : lines - 1, last_lane = (lines - 1 - line) / kVectors;
+      auto* const fill_vector = whole ? &fill<true> : &fill<false>;
+      fill_vector(groups, v, first + int64_t(line) * stride, kVectors * stride, last_lane, pixels * 3);
+    }
+  }
+
+  HVL_HVX Sums<kVectors> products(int c, int32_t group, int32_t count, const Digits& digits) const {
+    Sums<kVectors> sums;
+    for (int32_t g = 0; g < count; ++g) sums.add(ring.words[(group + g) % kRingGroups][c], digits.words[g]);
+    return sums;
+  }
+
+  HVL_HVX void put(const Vector (&sums)[4], bool last) {
+    Vector v = rounded(sums);
+    if constexpr (kVectors == 1) v = Q6_Vb_vdeal_Vb(Q6_Vb_vdeal_Vb(v));
+    if constexpr (kVectors == 2) v = Q6_Vh_vdeal_Vh(v);
+    columns[filled++] = v;
+    if (filled < 128 && !last) return;
+    put_columns(columns, lines, filled, out + stored, a.out_size * 3);
+    stored += filled;
+    filled = 0;
+  }
+
+  // Outputs whose taps lie in two blocks.
+  __attribute__((noinline)) void narrow() {
+    ChannelDigits digits;
+    for (int32_t x = 0; x < a.out_size; ++x) {
+      const int32_t first = a.first[x], last = first + a.taps - 1, group = first / kTaps, count = last / kTaps - group + 1;
+      make_block(first / kBlockPixels);
+      make_block(last / kBlockPixels);
+      digits.make(a.weights + int64_t(x) * a.taps, a.taps, first % kTaps);
+      for (int c = 0; c < 3; ++c) {
+        const Sums<kVectors> sums = products(c, group, count, digits.of[c]);
+        Vector v[4] = {Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero()};
+        for (int q = 0; q < kVectors; ++q) v[q] = sums.shifted(q);
+        put(v, c == 2 && x + 1 == a.out_size);
       }
     }
-    const int32_t last = (a.first[x + batch - 1] + a.taps - 1) / kBlockPixels;
-    for (int32_t b = a.first[x] / kBlockPixels; b <= last; ++b) {
-      Block& block = blocks[b & 1];
-      const int32_t pixel = b * kBlockPixels;
-      if (block.index != b) {
-        const int32_t pixels = a.in_width - pixel < kBlockPixels ? a.in_width - pixel : kBlockPixels;
-        for (int q = 0; q < kVectors; ++q) {
-          const int32_t line = 32 * q < lines ? 32 * q : lines - 1;
-          fill(block, q, from + int64_t(line) * stride + pixel * 3, stride, lines - line, pixels * 3);
+  }
+
+  // Others, some at once: each block is made for all of them, and their sums wait in memory.
+  __attribute__((noinline)) void wide() {
+    Vector sums[kBatch][3][kVectors];
+    ChannelDigits digits;
+    for (int32_t x = 0; x < a.out_size; x += kBatch) {
+      const int32_t batch = a.out_size - x < kBatch ? a.out_size - x : kBatch;
+      const int32_t last = (a.first[x + batch - 1] + a.taps - 1) / kBlockPixels;
+      for (int32_t block = a.first[x] / kBlockPixels; block <= last; ++block) {
+        make_block(block);
+        for (int32_t i = 0; i < batch; ++i) {
+          const int32_t first = a.first[x + i] - block * kBlockPixels;  // in the block, or before and behind it
+          if (first + a.taps <= 0 || first >= kBlockPixels) continue;
+          const int32_t begin = first < 0 ? 0 : first, end = first + a.taps < kBlockPixels ? first + a.taps : kBlockPixels;
+          digits.make(a.weights + int64_t(x + i) * a.taps + (begin - first), end - begin, begin);
+          for (int c = 0; c < 3; ++c) {
+            const Sums<kVectors> found = products(c, block * kVectorGroups, (end + kTaps - 1) / kTaps, digits.of[c]);
+            for (int q = 0; q < kVectors; ++q) {
+              const Vector total = found.total(q);
+              sums[i][c][q] = first >= 0 ? total : Q6_Vw_vadd_VwVw(sums[i][c][q], total);
+            }
+          }
         }
-        block.index = b;
       }
       for (int32_t i = 0; i < batch; ++i) {
-        const int32_t first = a.first[x + i] - pixel, end = first + a.taps;  // in the block, or before and behind it
-        if (end <= 0 || first >= kBlockPixels) continue;
-        const int32_t groups_end = end < kBlockPixels ? (end + kTaps - 1) / kTaps : kBlockGroups;
-        add_pixels<kVectors>(block, first > 0 ? first / kTaps : 0, groups_end, a.weights + int64_t(x + i) * a.taps, first, a.taps, sums[i]);
-      }
-    }
-    for (int32_t i = 0; i < batch; ++i) {
-      for (int c = 0; c < 3; ++c) {
-        columns[filled++] = rounded(sums[i][c]);
-        if (filled < 128 && (c < 2 || x + i + 1 < a.out_size)) continue;
-        put_columns(columns, lines, filled, out + stored, int64_t(a.out_size) * 3);
-        stored += filled;
-        filled = 0;
+        for (int c = 0; c < 3; ++c) {
+          Vector v[4] = {Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero()};
+          for (int q = 0; q < kVectors; ++q) v[q] = Q6_Vw_vasr_VwR(sums[i][c][q], 8);
+          put(v, c == 2 && x + i + 1 == a.out_size);
+        }
       }
     }
   }
+};
+
+template <int kVectors>
+__attribute__((noinline)) void lines_of(const ResizeArgs& a, const uint8_t* from, int32_t lines, uint8_t* out) {
+  Resampler<kVectors> resampler(a, from, lines, out);
+  a.taps <= kNarrow ? resampler.narrow() : resampler.wide();
 }
 
 }  // namespace
@@ -274,7 +354,7 @@ void resize_horizontal_hvx(const ResizeArgs& a, int32_t begin, int32_t end) noex
     const int32_t lines = end - y < kLines ? end - y : kLines;
     const uint8_t* from = a.in + int64_t(y) * a.in_width * 3;
     uint8_t* out = a.out + int64_t(y) * a.out_size * 3;
-    lines <= 32 ? lines_of<1>(a, from, lines, out) : lines_of<4>(a, from, lines, out);
+    lines <= 32 ? lines_of<1>(a, from, lines, out) : lines <= 64 ? lines_of<2>(a, from, lines, out) : lines_of<4>(a, from, lines, out);
   }
 }
 
