@@ -13,7 +13,6 @@ namespace {
 
 using hexagon::load;
 using hexagon::load_bytes;
-using hexagon::load_words;
 using hexagon::Pair;
 using hexagon::store_bytes;
 using hexagon::Vector;
@@ -28,9 +27,11 @@ struct alignas(128) Digits {
   int32_t words[kVectorGroups][4];  // of which the last is none
 };
 
-// Digits of the taps that n weights, 1 to 32, are for, behind `shift` taps that have none: together 32 at most.
-HVL_HVX Vector digits_of(const int32_t* weights, int32_t n, int32_t shift) {
-  const Vector bias = Q6_V_vsplat_R(0x808080), w = Q6_V_vror_VR(load_words(weights, n), -4 * shift);
+// Digits of the taps that n weights, 1 to 32, are for, behind `shift` taps that have none: together 32 at most. left: weights up to the end of all.
+HVL_HVX Vector digits_of(const int32_t* weights, int32_t n, int32_t shift, int64_t left) {
+  const Vector found = left >= hexagon::kLanes ? load(weights) : load_bytes(weights, 4 * n);
+  const Vector own = Q6_V_vmux_QVV(Q6_Q_vsetq2_R(4 * n), found, Q6_V_vzero());
+  const Vector bias = Q6_V_vsplat_R(0x808080), w = Q6_V_vror_VR(own, -4 * shift);
   const Vector digits = Q6_V_vxor_VV(Q6_Vw_vadd_VwVw(w, bias), bias);  // signed, each in a byte of its own
   // Bits 0 and 1 of a byte's place change places with bits 2 and 3.
   Pair p = Q6_W_vshuff_VVR(digits, digits, 1 | 4);
@@ -43,24 +44,14 @@ template <int kVectors>
 struct Sums {
   Vector of[kVectors][kDigits];
 
-  HVL_HVX Sums() {
-    for (auto& digits : of) {
-      for (Vector& sum : digits) sum = Q6_V_vzero();
+  HVL_HVX Sums(const Vector* pixels, const int32_t (&digits)[4]) {
+    for (int v = 0; v < kVectors; ++v) {
+      for (int d = 0; d < kDigits; ++d) of[v][d] = Q6_Vw_vrmpy_VubRb(pixels[v], digits[d]);
     }
   }
   HVL_HVX void add(const Vector* pixels, const int32_t (&digits)[4]) {
     for (int v = 0; v < kVectors; ++v) {
       for (int d = 0; d < kDigits; ++d) of[v][d] = Q6_Vw_vrmpyacc_VwVubRb(of[v][d], pixels[v], digits[d]);
-    }
-  }
-  // Makes room for as many taps again.
-  HVL_HVX void carry() {
-    const Vector byte = Q6_V_vsplat_R(255);
-    for (auto& digits : of) {
-      for (int d = 0; d + 1 < kDigits; ++d) {
-        digits[d + 1] = Q6_Vw_vasracc_VwVwR(digits[d + 1], digits[d], 8);
-        digits[d] = Q6_V_vand_VV(digits[d], byte);
-      }
     }
   }
   HVL_HVX Vector total(int v) const { return Q6_Vw_vaslacc_VwVwR(Q6_Vw_vaslacc_VwVwR(of[v][0], of[v][1], 8), of[v][2], 16); }
@@ -99,45 +90,62 @@ HVL_HVX void load_lines(const uint8_t* from, int32_t stride, int32_t lines, int3
   interleave(line, words);
 }
 
-// Adds up to kMostTaps lines. The next four are loaded while these are multiplied.
+// Sums of up to kMostTaps lines, the last one to four first. Four are loaded while others are multiplied.
 template <bool kWhole>
-HVL_HVX void add_lines(const uint8_t* from, int32_t stride, int32_t lines, int32_t bytes, const Digits* digits, Sums<4>& sums) {
+HVL_HVX Sums<4> sums_of(const uint8_t* from, int32_t stride, int32_t lines, int32_t bytes, const Digits* digits) {
   const int32_t(*group)[4] = digits->words;
+  const int32_t whole = (lines - 1) / kTaps;
   Vector words[4];
-  load_lines<kWhole>(from, stride, lines, bytes, words);
-  for (int32_t left = lines / kTaps - 1; left > 0; --left) {
+  load_lines<kWhole>(from + whole * kTaps * stride, stride, lines - whole * kTaps, bytes, words);
+  Sums<4> sums(words, group[whole]);
+  if (whole == 0) return sums;
+  load_lines<kWhole>(from, stride, kTaps, bytes, words);
+  for (int32_t left = whole - 1; left > 0; --left) {
     from += kTaps * stride;
     Vector next[4];
     load_lines<kWhole>(from, stride, kTaps, bytes, next);
     sums.add(words, *group++);
     for (int v = 0; v < 4; ++v) words[v] = next[v];
   }
-  sums.add(words, *group++);
-  if (lines > kTaps && lines % kTaps > 0) {
-    load_lines<kWhole>(from + kTaps * stride, stride, lines % kTaps, bytes, words);
-    sums.add(words, *group);
+  sums.add(words, *group);
+  return sums;
+}
+
+void make_digits(const int32_t* weights, int32_t n, int64_t left, Digits* digits) {
+  for (; n > 0; n -= 32) {
+    *reinterpret_cast<Vector*>(digits->words) = digits_of(weights, n < 32 ? n : 32, 0, left);
+    weights += 32;
+    left -= 32;
+    ++digits;
   }
 }
 
-// One line of the output from `taps` lines. A function of its own so that its loop gets all registers.
+// One line of the output from `lines` lines. left: weights from these to the last of all. Functions of their own so that their loops get all registers.
 template <bool kWhole>
-__attribute__((noinline)) void line_of(const uint8_t* from, int32_t stride, const int32_t* weights, int32_t taps, int32_t bytes, uint8_t* out) {
+__attribute__((noinline)) void line_of(const uint8_t* from, int32_t stride, int32_t lines, const Digits* digits, int32_t bytes, uint8_t* out) {
+  for (int32_t at = 0; at < bytes; at += int32_t(sizeof(Vector))) {
+    const int32_t here = bytes - at < int32_t(sizeof(Vector)) ? bytes - at : int32_t(sizeof(Vector));
+    const Sums<4> sums = sums_of<kWhole>(from + at, stride, lines, here, digits);
+    const Vector result = rounded({sums.shifted(0), sums.shifted(1), sums.shifted(2), sums.shifted(3)});
+    kWhole ? hexagon::store(out + at, result) : store_bytes(out + at, here, result);
+  }
+}
+
+// The same from any number.
+__attribute__((noinline)) void line_of_many(const uint8_t* from, int32_t stride, const int32_t* weights, int32_t lines, int64_t left, int32_t bytes,
+                                            uint8_t* out) {
   Digits digits[kMostTaps / 32];
   for (int32_t at = 0; at < bytes; at += int32_t(sizeof(Vector))) {
     const int32_t here = bytes - at < int32_t(sizeof(Vector)) ? bytes - at : int32_t(sizeof(Vector));
-    Sums<4> sums;
-    for (int32_t t = 0; t < taps; t += kMostTaps) {
-      const int32_t lines = taps - t < kMostTaps ? taps - t : kMostTaps;
-      if (at == 0 || taps > kMostTaps) {
-        for (int32_t i = 0; i < lines; i += 32) {
-          *reinterpret_cast<Vector*>(digits[i / 32].words) = digits_of(weights + t + i, lines - i < 32 ? lines - i : 32, 0);
-        }
-      }
-      if (t > 0) sums.carry();
-      add_lines<kWhole>(from + int64_t(t) * stride + at, stride, lines, here, digits, sums);
+    Vector totals[4] = {Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero()};
+    for (int32_t t = 0; t < lines; t += kMostTaps) {
+      const int32_t some = lines - t < kMostTaps ? lines - t : kMostTaps;
+      make_digits(weights + t, some, left - t, digits);
+      const Sums<4> sums = sums_of<false>(from + int64_t(t) * stride + at, stride, some, here, digits);
+      for (int v = 0; v < 4; ++v) totals[v] = Q6_Vw_vadd_VwVw(totals[v], sums.total(v));
     }
-    const Vector result = rounded({sums.shifted(0), sums.shifted(1), sums.shifted(2), sums.shifted(3)});
-    kWhole ? hexagon::store(out + at, result) : store_bytes(out + at, here, result);
+    for (Vector& total : totals) total = Q6_Vw_vasr_VwR(total, 8);
+    store_bytes(out + at, here, rounded(totals));
   }
 }
 
@@ -145,19 +153,22 @@ __attribute__((noinline)) void line_of(const uint8_t* from, int32_t stride, cons
 
 constexpr int32_t kLines = 128, kBlockPixels = 32, kBatch = 16;
 constexpr int32_t kNarrow = kBlockPixels - kTaps + 1;  // taps that lie in 8 groups wherever they begin
-constexpr int32_t kRingGroups = 2 * kVectorGroups;
+constexpr uint32_t kRingGroups = 2 * kVectorGroups;
 
 // Source pixels of up to 128 lines, two blocks of 32: a word has four neighbours of a channel. Lane i of vector v is line kVectors * i + v.
 // Where vmux leaves the neighbours is not their order: R 0 3 2 1, G 1 0 3 2, B 2 1 0 3. Digits are stored as often, in these orders.
+struct Group {
+  Vector words[3][4], unused[4];  // a power of two
+};
 struct Ring {
   int32_t block[2] = {-1, -1};
-  alignas(128) Vector words[kRingGroups][3][4];
+  Group groups[kRingGroups];
 };
 struct ChannelDigits {
   Digits of[3];
 
-  HVL_HVX void make(const int32_t* weights, int32_t n, int32_t shift) {
-    const Vector digits = digits_of(weights, n, shift);
+  HVL_HVX void make(const int32_t* weights, int32_t n, int32_t shift, int64_t left) {
+    const Vector digits = digits_of(weights, n, shift, left);
     constexpr int32_t kExchanged[3] = {0x02000200, 0x01010101, 0x00020002};  // by each byte of a word: with which it changes places
     for (int c = 0; c < 3; ++c) *reinterpret_cast<Vector*>(of[c].words) = Q6_V_vdelta_VV(digits, Q6_V_vsplat_R(kExchanged[c]));
   }
@@ -178,7 +189,7 @@ HVL_HVX void exchange(Vector (&v)[kCount]) {
 // Vector v of a block's groups. from: lane 0's line; step: bytes from a lane's line to the next one's; last_lane: the last that has a line, which
 // stands for those that have none. kWhole: 128 bytes of each may be read.
 template <bool kWhole>
-__attribute__((noinline)) void fill(Vector (*groups)[3][4], int v, const uint8_t* from, int32_t step, int32_t last_lane, int32_t bytes) {
+__attribute__((noinline)) void fill(Group* groups, int v, const uint8_t* from, int32_t step, int32_t last_lane, int32_t bytes) {
   Vector between[3][8];  // [word / 8][line % 8]; words 24 .. 31 are nothing
   for (int i = 0; i < 8; ++i) {
     Vector line[4];
@@ -202,14 +213,14 @@ __attribute__((noinline)) void fill(Vector (*groups)[3][4], int v, const uint8_t
   for (int g = 0; g < kVectorGroups; ++g) {
     const auto word = [&](int i) { return between[(3 * g + i) / 8][(3 * g + i) % 8]; };
     const Vector x = word(0), y = word(1), z = word(2);
-    groups[g][0][v] = Q6_V_vmux_QVV(bytes03, x, Q6_V_vmux_QVV(byte1, z, y));
-    groups[g][1][v] = Q6_V_vmux_QVV(bytes03, y, Q6_V_vmux_QVV(byte1, x, z));
-    groups[g][2][v] = Q6_V_vmux_QVV(bytes03, z, Q6_V_vmux_QVV(byte1, y, x));
+    groups[g].words[0][v] = Q6_V_vmux_QVV(bytes03, x, Q6_V_vmux_QVV(byte1, z, y));
+    groups[g].words[1][v] = Q6_V_vmux_QVV(bytes03, y, Q6_V_vmux_QVV(byte1, x, z));
+    groups[g].words[2][v] = Q6_V_vmux_QVV(bytes03, z, Q6_V_vmux_QVV(byte1, y, x));
   }
 }
 
 // Bytes of 128 columns, each of 128 lines -> lines. columns is overwritten.
-__attribute__((noinline)) void put_columns(Vector (&columns)[128], int32_t lines, int32_t bytes, uint8_t* out, int32_t stride) {
+__attribute__((noinline)) void put_columns(Vector* columns, int32_t lines, int32_t bytes, uint8_t* out, int32_t stride) {
   for (int i = 0; i < 16; ++i) {
     Vector v[8];
     for (int j = 0; j < 8; ++j) v[j] = columns[i + 16 * j];
@@ -244,62 +255,88 @@ struct Resampler {
   const int32_t lines;
   uint8_t* const out;
   Ring ring;
-  Vector columns[128];  // of the output, until there are as many
-  int32_t filled = 0, stored = 0;
+  Vector columns[130];  // of the output, until there are 128: a pixel has three
+  int32_t stored = 0;
 
-  void make_block(int32_t block) {
+  __attribute__((noinline)) void make_block(int32_t block) {
     if (ring.block[block & 1] == block) return;
     ring.block[block & 1] = block;
     const int32_t pixel = block * kBlockPixels, stride = a.in_width * 3;
     const int32_t pixels = a.in_width - pixel < kBlockPixels ? a.in_width - pixel : kBlockPixels;
     const uint8_t* first = from + pixel * 3;
     const bool whole = a.in + int64_t(a.in_height) * stride - (first + int64_t(lines - 1) * stride) >= int32_t(sizeof(Vector));
-    Vector(*groups)[3][4] = ring.words + (block & 1) * kVectorGroups;
     for (int v = 0; v < kVectors; ++v) {
       const int32_t line = v < lines ? v : lines - 1, last_lane = (lines - 1 - line) / kVectors;
       auto* const fill_vector = whole ? &fill<true> : &fill<false>;
-      fill_vector(groups, v, first + int64_t(line) * stride, kVectors * stride, last_lane, pixels * 3);
+      fill_vector(ring.groups + (block & 1) * kVectorGroups, v, first + int64_t(line) * stride, kVectors * stride, last_lane, pixels * 3);
     }
   }
 
-  HVL_HVX Sums<kVectors> products(int c, int32_t group, int32_t count, const Digits& digits) const {
-    Sums<kVectors> sums;
-    for (int32_t g = 0; g < count; ++g) sums.add(ring.words[(group + g) % kRingGroups][c], digits.words[g]);
+  // Of `count` groups, at least 1, from `group` on.
+  HVL_HVX Sums<kVectors> products(int c, uint32_t group, int32_t count, const Digits& digits) const {
+    const auto* ring_bytes = reinterpret_cast<const uint8_t*>(ring.groups);
+    uint32_t at = group % kRingGroups * sizeof(Group);
+    const auto words = [&] { return reinterpret_cast<const Group*>(ring_bytes + at)->words[c]; };
+    Sums<kVectors> sums(words(), digits.words[0]);
+    const int32_t(*word)[4] = digits.words;
+#pragma clang loop unroll(disable)
+    for (int32_t left = count - 1; left > 0; --left) {
+      at = (at + sizeof(Group)) % sizeof(ring.groups);
+      sums.add(words(), *++word);
+    }
     return sums;
   }
 
-  HVL_HVX void put(const Vector (&sums)[4], bool last) {
-    Vector v = rounded(sums);
-    if constexpr (kVectors == 1) v = Q6_Vb_vdeal_Vb(Q6_Vb_vdeal_Vb(v));
-    if constexpr (kVectors == 2) v = Q6_Vh_vdeal_Vh(v);
-    columns[filled++] = v;
-    if (filled < 128 && !last) return;
-    put_columns(columns, lines, filled, out + stored, a.out_size * 3);
-    stored += filled;
-    filled = 0;
+  HVL_HVX Vector column(const Vector (&sums)[4]) const {
+    const Vector v = rounded(sums);
+    if constexpr (kVectors == 1) return Q6_Vb_vdeal_Vb(Q6_Vb_vdeal_Vb(v));
+    if constexpr (kVectors == 2) return Q6_Vh_vdeal_Vh(v);
+    return v;
+  }
+
+  // Stores the first `filled` columns, up to 128; how many are left.
+  __attribute__((noinline)) int32_t put(int32_t filled) {
+    const int32_t bytes = filled < 128 ? filled : 128;
+    put_columns(columns, lines, bytes, out + stored, a.out_size * 3);
+    stored += bytes;
+    for (int i = 0; i < 2; ++i) columns[i] = columns[128 + i];
+    return filled - bytes;
+  }
+  HVL_HVX void put_last(int32_t filled) {
+    while (filled > 0) filled = put(filled);
   }
 
   // Outputs whose taps lie in two blocks.
   __attribute__((noinline)) void narrow() {
     ChannelDigits digits;
+    const int32_t* weights = a.weights;
+    int32_t filled = 0, made = -1;
+    int64_t left = int64_t(a.out_size) * a.taps;
     for (int32_t x = 0; x < a.out_size; ++x) {
-      const int32_t first = a.first[x], last = first + a.taps - 1, group = first / kTaps, count = last / kTaps - group + 1;
-      make_block(first / kBlockPixels);
-      make_block(last / kBlockPixels);
-      digits.make(a.weights + int64_t(x) * a.taps, a.taps, first % kTaps);
+      const auto first = uint32_t(a.first[x]), last = first + uint32_t(a.taps) - 1, group = first / kTaps;
+      const auto first_block = int32_t(first / kBlockPixels), last_block = int32_t(last / kBlockPixels);
+      for (int32_t block = first_block > made ? first_block : made + 1; block <= last_block; ++block) make_block(made = block);
+      digits.make(weights, a.taps, int32_t(first % kTaps), left);
+      weights += a.taps;
+      left -= a.taps;
+#pragma unroll
       for (int c = 0; c < 3; ++c) {
-        const Sums<kVectors> sums = products(c, group, count, digits.of[c]);
+        const Sums<kVectors> sums = products(c, group, int32_t(last / kTaps - group + 1), digits.of[c]);
         Vector v[4] = {Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero()};
         for (int q = 0; q < kVectors; ++q) v[q] = sums.shifted(q);
-        put(v, c == 2 && x + 1 == a.out_size);
+        columns[filled + c] = column(v);
       }
+      filled += 3;
+      if (filled >= 128) filled = put(filled);
     }
+    put_last(filled);
   }
 
   // Others, some at once: each block is made for all of them, and their sums wait in memory.
   __attribute__((noinline)) void wide() {
     Vector sums[kBatch][3][kVectors];
     ChannelDigits digits;
+    int32_t filled = 0;
     for (int32_t x = 0; x < a.out_size; x += kBatch) {
       const int32_t batch = a.out_size - x < kBatch ? a.out_size - x : kBatch;
       const int32_t last = (a.first[x + batch - 1] + a.taps - 1) / kBlockPixels;
@@ -309,9 +346,10 @@ struct Resampler {
           const int32_t first = a.first[x + i] - block * kBlockPixels;  // in the block, or before and behind it
           if (first + a.taps <= 0 || first >= kBlockPixels) continue;
           const int32_t begin = first < 0 ? 0 : first, end = first + a.taps < kBlockPixels ? first + a.taps : kBlockPixels;
-          digits.make(a.weights + int64_t(x + i) * a.taps + (begin - first), end - begin, begin);
+          const int64_t weight = int64_t(x + i) * a.taps + (begin - first);
+          digits.make(a.weights + weight, end - begin, begin, int64_t(a.out_size) * a.taps - weight);
           for (int c = 0; c < 3; ++c) {
-            const Sums<kVectors> found = products(c, block * kVectorGroups, (end + kTaps - 1) / kTaps, digits.of[c]);
+            const Sums<kVectors> found = products(c, uint32_t(block) * kVectorGroups, (end + kTaps - 1) / kTaps, digits.of[c]);
             for (int q = 0; q < kVectors; ++q) {
               const Vector total = found.total(q);
               sums[i][c][q] = first >= 0 ? total : Q6_Vw_vadd_VwVw(sums[i][c][q], total);
@@ -323,10 +361,13 @@ struct Resampler {
         for (int c = 0; c < 3; ++c) {
           Vector v[4] = {Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero(), Q6_V_vzero()};
           for (int q = 0; q < kVectors; ++q) v[q] = Q6_Vw_vasr_VwR(sums[i][c][q], 8);
-          put(v, c == 2 && x + i + 1 == a.out_size);
+          columns[filled + c] = column(v);
         }
+        filled += 3;
+        if (filled >= 128) filled = put(filled);
       }
     }
+    put_last(filled);
   }
 };
 
@@ -340,12 +381,19 @@ __attribute__((noinline)) void lines_of(const ResizeArgs& a, const uint8_t* from
 
 void resize_vertical_hvx(const ResizeArgs& a, int32_t begin, int32_t end) noexcept {
   const int32_t stride = a.in_width * 3, whole = stride / 128 * 128;
+  Digits digits[kMostTaps / 32];
   for (int32_t y = begin; y < end; ++y) {
     const uint8_t* from = a.in + int64_t(a.first[y]) * stride;
     const int32_t* weights = a.weights + int64_t(y) * a.taps;
+    const int64_t left = int64_t(a.out_size - y) * a.taps;
     uint8_t* out = a.out + int64_t(y) * stride;
-    if (whole > 0) line_of<true>(from, stride, weights, a.taps, whole, out);
-    if (whole < stride) line_of<false>(from + whole, stride, weights, a.taps, stride - whole, out + whole);
+    if (a.taps > kMostTaps) {
+      line_of_many(from, stride, weights, a.taps, left, stride, out);
+      continue;
+    }
+    make_digits(weights, a.taps, left, digits);
+    if (whole > 0) line_of<true>(from, stride, a.taps, digits, whole, out);
+    if (whole < stride) line_of<false>(from + whole, stride, a.taps, digits, stride - whole, out + whole);
   }
 }
 
