@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 from hypervl_engine.engine import Engine, load
+from hypervl_engine.errors import CancelledError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -40,6 +42,28 @@ def test_pixel_values(engine: Engine, height: int, width: int, scale: float) -> 
     assert np.abs(values[:, :h, :w] - theirs).max() <= 1 / 255
     assert (values[:, h:, :] == 0).all()
     assert (values[:, :, w:] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(2500, 3000), (4000, 700)])
+def test_resizing_can_be_cancelled(engine: Engine, shape: tuple[int, int]) -> None:
+    session = engine.new_session()
+    rgb = picture(*shape)
+    expected = session.pixel_values(rgb, 0.9)
+    done = threading.Event()
+
+    def cancel() -> None:
+        while not done.is_set():
+            session.cancel()
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    try:
+        with pytest.raises(CancelledError):
+            session.pixel_values(rgb, 0.9)
+    finally:
+        done.set()
+        canceller.join()
+    np.testing.assert_array_equal(session.pixel_values(rgb, 0.9), expected)
 
 
 @settings(max_examples=100, deadline=None)

@@ -12,7 +12,7 @@
 namespace hvl {
 namespace {
 
-constexpr size_t kStack = 128 << 10;  // of a kernel: resizing takes 70 KiB
+constexpr size_t kStack = 128 << 10;  // of a kernel: resizing takes 80 KiB
 constexpr int kMostThreads = 16;
 constexpr int kChunksPerThread = 4;
 

@@ -3,7 +3,7 @@
 //
 // vertical: lanes are bytes of a line. Loads that are not aligned and what interleaves four lines need the same unit: 8 packets for four taps.
 // horizontal: lanes are lines, up to 128 of them. Source pixels are transposed, 32 at a time, which is 128 such loads and 272 vshuff, one a packet;
-// what comes out is transposed back, 448 vshuff for 128 x 128 bytes. Between them the products, 6 packets for four taps of a channel, and 13 that
+// what comes out is transposed back, 448 vshuff for 128 x 128 bytes. Between them the products, 6 packets for four taps of a channel, and 11 that
 // join and round the digits' sums.
 #include "kernels/common/hexagon_vector.h"
 #include "kernels/resize/resize.h"
@@ -19,8 +19,8 @@ using hexagon::Vector;
 
 constexpr int32_t kPrecision = 22;
 constexpr int kDigits = 3;
-constexpr int32_t kTaps = 4;           // of a group: what vrmpy adds up
-constexpr int32_t kVectorGroups = 8;   // of a vector of weights
+constexpr int32_t kTaps = 4;          // of a group: what vrmpy adds up
+constexpr int32_t kVectorGroups = 8;  // of a vector of weights
 
 // Weights of 32 taps by group and digit: a word has that digit of four taps.
 struct alignas(128) Digits {
@@ -120,7 +120,7 @@ void make_digits(const int32_t* weights, int32_t n, int64_t left, Digits* digits
   }
 }
 
-// One line of the output from `lines` lines. left: weights from these to the last of all. Functions of their own so that their loops get all registers.
+// One line of the output from `lines` lines. Functions of their own so that their loops get all registers.
 template <bool kWhole>
 __attribute__((noinline)) void line_of(const uint8_t* from, int32_t stride, int32_t lines, const Digits* digits, int32_t bytes, uint8_t* out) {
   for (int32_t at = 0; at < bytes; at += int32_t(sizeof(Vector))) {
@@ -131,7 +131,7 @@ __attribute__((noinline)) void line_of(const uint8_t* from, int32_t stride, int3
   }
 }
 
-// The same from any number.
+// The same from any number. left: weights from these to the last of all.
 __attribute__((noinline)) void line_of_many(const uint8_t* from, int32_t stride, const int32_t* weights, int32_t lines, int64_t left, int32_t bytes,
                                             uint8_t* out) {
   Digits digits[kMostTaps / 32];
@@ -347,9 +347,10 @@ struct Resampler {
           if (first + a.taps <= 0 || first >= kBlockPixels) continue;
           const int32_t begin = first < 0 ? 0 : first, end = first + a.taps < kBlockPixels ? first + a.taps : kBlockPixels;
           const int64_t weight = int64_t(x + i) * a.taps + (begin - first);
-          digits.make(a.weights + weight, end - begin, begin, int64_t(a.out_size) * a.taps - weight);
+          const int32_t group = begin / kTaps, count = (end - 1) / kTaps - group + 1;
+          digits.make(a.weights + weight, end - begin, begin % kTaps, int64_t(a.out_size) * a.taps - weight);
           for (int c = 0; c < 3; ++c) {
-            const Sums<kVectors> found = products(c, uint32_t(block) * kVectorGroups, (end + kTaps - 1) / kTaps, digits.of[c]);
+            const Sums<kVectors> found = products(c, uint32_t(block * kVectorGroups + group), count, digits.of[c]);
             for (int q = 0; q < kVectors; ++q) {
               const Vector total = found.total(q);
               sums[i][c][q] = first >= 0 ? total : Q6_Vw_vadd_VwVw(sums[i][c][q], total);

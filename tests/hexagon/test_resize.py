@@ -48,11 +48,27 @@ def test_equals_the_reference(
     compare(server, Pass(noise(np.random.default_rng(seed), height, width), first, weights, vertical, before, span))
 
 
+@SWEEP
+@given(
+    side=st.one_of(st.integers(1, 40), st.integers(1, 500)), other=st.integers(1, 140), out_size=st.integers(1, 60), data=st.data(),
+    vertical=st.booleans(), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_windows_anywhere(server: TestServer, side: int, other: int, out_size: int, data: st.DataObject, vertical: bool, seed: int) -> None:
+    """Also such as no filter has: far from each other, or the same, and weights of any sign up to the largest sum."""
+    taps = min(side, data.draw(st.one_of(st.integers(1, 300), st.sampled_from([4, 28, 29, 30, 32, 33, 127, 128, 129, 256, 257]))))
+    rng = np.random.default_rng(seed)
+    first = np.sort(rng.integers(0, side - taps + 1, out_size)).astype(np.int32)
+    shares = rng.dirichlet(np.ones(taps), out_size) * rng.choice([-1, 1], (out_size, taps))
+    weights = (shares * rng.choice([1 << 10, 1 << 22, 127 << 16], (out_size, 1))).astype(np.int32)
+    height, width = (side, other) if vertical else (other, side)
+    compare(server, Pass(noise(rng, height, width), first, weights, vertical))
+
+
 @pytest.mark.parametrize("vertical", [False, True])
 def test_weights_of_any_digits(server: TestServer, vertical: bool) -> None:
     rng = np.random.default_rng(4)
     weights = rng.integers(-126 << 16, 126 << 16, (60, 1), np.int32)
-    weights[:8, 0] = [0, -1, 127, 128, -128, -129, 32767, -32768]
+    weights[:10, 0] = [0, -1, 127, 128, -128, -129, 32767, -32768, 127 << 16, -127 << 16]
     compare(server, Pass(noise(rng, 60, 60), np.arange(60, dtype=np.int32), weights, vertical))
 
 
