@@ -3,7 +3,7 @@
 // What bounds it: two vrmpy a packet (hexagon_dots_body.h), and the four slots of a packet. A vrmpy's vector of 4-bit weights takes a load, a mask, a shift
 // and, where groups of 64-byte headers leave values in the midst of vectors, an alignment. One token takes four row blocks at once, which share
 // its words of x: of groups of 128 that is 256 vrmpy, 224 of the rest, 32 loads of x and some 60 for the scales, 143 packets if none has a slot to
-// spare; it takes 157. Four tokens share their unpacked weights: 128 packets are what vrmpy needs, 141 it takes, and 72 more for every row block.
+// spare; it takes 156. Four tokens share their unpacked weights: 128 packets are what vrmpy needs, 141 it takes, and 50 more for every row block.
 // Scales are unpacked, and a group is scaled, between the products of the next group. A sum needs limits only where a scale is so large that
 // its products are shifted to the left beyond 32 bits: where one is found, all is done again with them.
 #pragma once
@@ -45,9 +45,10 @@ HVL_HVX Vector add_scaled_limited(Vector sum, Vector dot, const hexagon::Scales&
 }
 
 // sums + the part's groups -> to, both (block, token); kBlocks at a time, and where there are fewer at the end, the last is repeated. Null
-// sums: all are `start`. Returns the largest biased exponents of the weight's scales: without limits they say whether `to` is right. A function for
-// every form, so that its loop gets all registers.
-template <int kBits, int kPlanes, int kGroup, bool kZeros, bool kF16, bool kLimits, int kBlocks, int kTokens>
+// sums: all are `start`. kPairs: an even number of groups, the values of the first and every other one 64 bytes behind vectors, the others' at them.
+// Returns the largest biased exponents of the weight's scales: without limits they say whether `to` is right. A function for every form, so that
+// its loop gets all registers.
+template <int kBits, int kPlanes, int kGroup, bool kZeros, bool kF16, bool kLimits, bool kPairs, int kBlocks, int kTokens>
 __attribute__((noinline)) Vector add_groups(const Part& part, const Strip<kPlanes, kTokens>& strip, const Vector* sums, Vector start, Vector* to) {
   constexpr int32_t kStripGroups = Strip<kPlanes, kTokens>::kGroups;
   constexpr int32_t zeros_behind = kZeros ? 64 : 0, scales_behind = (kF16 ? 64 : 128) + zeros_behind;  // before a group's values
@@ -61,7 +62,7 @@ __attribute__((noinline)) Vector add_groups(const Part& part, const Strip<kPlane
     for (int b = 0; b < kBlocks; ++b) {
       const int32_t index = block + b < part.blocks ? block + b : part.blocks - 1;
       values[b] = part.values + index * part.block_bytes;
-      headers[b] = hexagon::kNoScales + (reinterpret_cast<uintptr_t>(values[b]) % 128 ? 64 : 0);
+      headers[b] = hexagon::kNoScales + (kPairs || reinterpret_cast<uintptr_t>(values[b]) % 128 ? 64 : 0);
       for (int t = 0; t < kTokens; ++t) {
         sum[b][t] = sums ? sums[index * kTokens + t] : start;
         before[b][t] = Q6_V_vzero();
@@ -79,8 +80,8 @@ __attribute__((noinline)) Vector add_groups(const Part& part, const Strip<kPlane
     };
     constexpr int kParts = kBlocks * kTokens, kSteps = kGroup / 8, kLater = kTokens == 1 ? 0 : kSteps / kParts / 2;
     constexpr bool kOneBehind = kGroup > 0 && kParts <= 4;
-    const auto scale_all = [&]() __attribute__((always_inline)) {
-      hexagon::unrolled<kParts>([&]<int of>() __attribute__((always_inline)) { scale.template operator()<Place::kAnywhere, of>(); });
+    const auto scale_all = [&]<Place kPlace>() __attribute__((always_inline)) {
+      hexagon::unrolled<kParts>([&]<int of>() __attribute__((always_inline)) { scale.template operator()<kPlace, of>(); });
     };
     const auto add = [&]<Place kPlace>() __attribute__((always_inline)) {
       Vector dots[kBlocks][kTokens];
@@ -101,29 +102,17 @@ __attribute__((noinline)) Vector add_groups(const Part& part, const Strip<kPlane
       x += size * kPlanes * kTokens;
       numbers_before = numbers;
       numbers += 1;
-      if constexpr (!kOneBehind) scale_all();
+      if constexpr (!kOneBehind) scale_all.template operator()<hexagon::header_place(kPlace)>();
     };
-    int32_t left = part.groups;
-    if constexpr (kGroup > 0 && kF16 && !kZeros) {  // headers of 64 bytes: the values of every second group are vectors
-      const auto all_at = [&](uintptr_t offset) {
-        for (const uint8_t* of : values) {
-          if (reinterpret_cast<uintptr_t>(of) % 128 != offset) return false;
-        }
-        return true;
-      };
-      if (all_at(0)) {
+    if constexpr (kPairs) {
+      for (int32_t left = part.groups; left > 0; left -= 2) {
+        add.template operator()<Place::kHalf>();
         add.template operator()<Place::kVector>();
-        --left;
       }
-      if (all_at(64)) {
-        for (; left >= 2; left -= 2) {
-          add.template operator()<Place::kHalf>();
-          add.template operator()<Place::kVector>();
-        }
-      }
+    } else {
+      for (int32_t left = part.groups; left > 0; --left) add.template operator()<Place::kAnywhere>();
     }
-    for (; left > 0; --left) add.template operator()<Place::kAnywhere>();
-    if constexpr (kOneBehind) scale_all();
+    if constexpr (kOneBehind) scale_all.template operator()<kPairs ? Place::kHalf : Place::kAnywhere>();
     for (int b = 0; b < kBlocks && block + b < part.blocks; ++b) {
       for (int t = 0; t < kTokens; ++t) to[(block + b) * kTokens + t] = sum[b][t];
     }
@@ -137,30 +126,45 @@ int32_t dot_bits(const LinearArgs& args) {
   return 32 - __builtin_clz(uint32_t(weight.group_size - 1)) + args.x.bits - 1 + weight.bits - (weight.zero_points ? 0 : 1);
 }
 
-// round_down(sum, n)
-HVL_HVX Vector round_down(Vector sum, int32_t n) {
-  if (n > 0) return Q6_Vw_vavg_VwVw_rnd(Q6_Vw_vasr_VwR(sum, (n < 31 ? n : 31) - 1), Q6_V_vzero());
-  const int32_t left = n > -31 ? -n : 31;
-  return Q6_Vw_vsatdw_VwVw(Q6_Vw_vasr_VwR(sum, left > 0 ? 32 - left : 31), Q6_Vw_vasl_VwR(sum, left));
+// Writes what kCount blocks' sums of a token make, `step` vectors from one to the next. rounded(sum): of its fraction; null bias and residual: none.
+template <int kCount, bool kWhole, bool kBias, bool kResidual, class Rounded>
+HVL_HVX void finish_some(const Vector* sums, int32_t step, const Rounded& rounded, int32_t bytes, const float* bias, const float* residual, float* out) {
+  const auto at = [&](const float* p, int b) __attribute__((always_inline)) {
+    return kWhole ? hexagon::load<true>(p + b * kLinearRowBlock) : hexagon::load_bytes(p, bytes);
+  };
+  Vector y[kCount];
+  for (int b = 0; b < kCount; ++b) {
+    y[b] = rounded(sums[b * step]);
+    if constexpr (kBias) y[b] = Q6_Vw_vadd_VwVw_sat(y[b], at(bias, b));
+    if constexpr (kResidual) y[b] = Q6_Vw_vadd_VwVw_sat(at(residual, b), y[b]);
+  }
+  for (int b = 0; b < kCount; ++b) kWhole ? hexagon::store<true>(out + b * kLinearRowBlock, y[b]) : hexagon::store_bytes(out, bytes, y[b]);
 }
 
-// Writes what the sums of a token make in some blocks, `step` vectors from one to the next. Null bias and residual: none.
+// The same of any blocks, with `words` rows; all whole where kWhole. n: round_down's.
 template <bool kWhole, bool kBias, bool kResidual>
 void finish_blocks(const Vector* sums, int32_t step, int32_t n, int32_t words, const float* bias, const float* residual, float* out) {
-  for (; words > 0; words -= kLinearRowBlock, sums += step) {
-    const int32_t bytes = 4 * (words < kLinearRowBlock ? words : kLinearRowBlock);
-    const auto at = [&](const float* p) __attribute__((always_inline)) { return kWhole ? hexagon::load<true>(p) : hexagon::load_bytes(p, bytes); };
-    Vector y = round_down(*sums, n);
-    if constexpr (kBias) y = Q6_Vw_vadd_VwVw_sat(y, at(bias));
-    if constexpr (kResidual) y = Q6_Vw_vadd_VwVw_sat(at(residual), y);
+  const auto all = [&](const auto& rounded) __attribute__((always_inline)) {
+    const auto some = [&]<int kCount>() __attribute__((always_inline)) {
+      const int32_t bytes = 4 * (words < kLinearRowBlock ? words : kLinearRowBlock);
+      finish_some<kCount, kWhole, kBias, kResidual>(sums, step, rounded, bytes, bias, residual, out);
+      sums += kCount * step;
+      words -= kCount * kLinearRowBlock;
+      if constexpr (kBias) bias += kCount * kLinearRowBlock;
+      if constexpr (kResidual) residual += kCount * kLinearRowBlock;
+      out += kCount * kLinearRowBlock;
+    };
     if constexpr (kWhole) {
-      hexagon::store<true>(out, y);
-    } else {
-      hexagon::store_bytes(out, bytes, y);
+      while (words >= 4 * kLinearRowBlock) some.template operator()<4>();
     }
-    bias += kLinearRowBlock;
-    residual += kLinearRowBlock;
-    out += kLinearRowBlock;
+    while (words > 0) some.template operator()<1>();
+  };
+  if (n > 0) {
+    const int32_t shift = (n < 31 ? n : 31) - 1;
+    all([=](Vector sum) __attribute__((always_inline)) { return Q6_Vw_vavg_VwVw_rnd(Q6_Vw_vasr_VwR(sum, shift), Q6_V_vzero()); });
+  } else {
+    const int32_t left = n > -31 ? -n : 31, high = left > 0 ? 32 - left : 31;
+    all([=](Vector sum) __attribute__((always_inline)) { return Q6_Vw_vsatdw_VwVw(Q6_Vw_vasr_VwR(sum, high), Q6_Vw_vasl_VwR(sum, left)); });
   }
 }
 
@@ -183,32 +187,37 @@ void finish(const LinearArgs& args, int32_t block, int32_t blocks, int32_t token
   }
 }
 
-int32_t largest_exponent(const int32_t* exponents, int32_t groups) {
-  Vector most = Q6_V_vsplat_R(INT32_MIN);
+// exponents: (kTokens, groups).
+template <int kTokens>
+void largest_exponents(const int32_t* exponents, int32_t groups, int32_t (&largest)[kTokens]) {
+  Vector most[kTokens];
+  for (Vector& v : most) v = Q6_V_vsplat_R(INT32_MIN);
   for (int32_t g = 0; g < groups; g += hexagon::kLanes) {
-    const int32_t left = groups - g;
-    const Vector here = hexagon::load_bytes(exponents + g, left < hexagon::kLanes ? 4 * left : 128);
-    most = Q6_V_vmux_QVV(Q6_Q_vsetq2_R(left < hexagon::kLanes ? 4 * left : 128), Q6_Vw_vmax_VwVw(most, here), most);
+    const int32_t bytes = groups - g < hexagon::kLanes ? 4 * (groups - g) : int32_t(sizeof(Vector));
+    for (int t = 0; t < kTokens; ++t) {
+      const Vector here = hexagon::load_bytes(exponents + t * groups + g, bytes);
+      most[t] = Q6_V_vmux_QVV(Q6_Q_vsetq2_R(bytes), Q6_Vw_vmax_VwVw(most[t], here), most[t]);
+    }
   }
-  return hexagon::largest_word(most);
+  hexagon::largest_words(most, largest);
 }
 
 // Blocks [begin, end) for kTokens tokens from `token` on, kBlocks at a time; where there are fewer at the end, the last is repeated.
 template <int kBits, int kPlanes, int kGroup, bool kZeros, bool kF16, int kBlocks, int kTokens>
 void tokens_of(const LinearArgs& args, int32_t begin, int32_t end, int32_t token) {
   const LinearWeight& weight = args.weight;
-  const int32_t all = linear_groups(weight), strip_groups = Strip<kPlanes, kTokens>::kColumns / weight.group_size;
+  const int32_t all = linear_groups(weight), most_groups = Strip<kPlanes, kTokens>::kColumns / weight.group_size;
+  const int32_t strip_groups = most_groups > 1 ? most_groups & ~1 : 1;  // for add_groups' pairs
   const int32_t group_bytes = int32_t(linear_group_bytes(weight)), header = int32_t(linear_header_bytes(weight));
   const size_t block_bytes = linear_block_bytes(weight);
   const Vector start = Q6_V_vsplat_R(all >> 1);  // every group's sum is rounded down, by half a unit on average
   int32_t largest[kTokens], from[kTokens];
-  for (int t = 0; t < kTokens; ++t) {
-    largest[t] = largest_exponent(reinterpret_cast<const int32_t*>(args.x.scales) + int64_t{token + t} * all, all);
-    from[t] = largest[t] + hexagon::kExponentBias<kF16> - 16 - kGuard;
-  }
+  largest_exponents(reinterpret_cast<const int32_t*>(args.x.scales) + int64_t{token} * all, all, largest);
+  for (int t = 0; t < kTokens; ++t) from[t] = largest[t] + hexagon::kExponentBias<kF16> - 16 - kGuard;
   const int32_t most_exponent = 31 - dot_bits(args) + hexagon::kExponentBias<kF16> - 16 - kGuard;  // the least n is -16 - kGuard - exponent
   Strip<kPlanes, kTokens> strip;
   Vector kept[2][kBlockChunk * kTokens];
+  constexpr bool kPairs = kBits == 4 && kGroup > 0 && kF16 && !kZeros;  // headers of 64 bytes; 8 bits have the products to hide what alignment takes
   int32_t filled = -1;
   for (int32_t chunk = begin; chunk < end; chunk += kBlockChunk) {
     const int32_t blocks = end - chunk < kBlockChunk ? end - chunk : kBlockChunk;
@@ -223,9 +232,13 @@ void tokens_of(const LinearArgs& args, int32_t begin, int32_t end, int32_t token
                          .block_bytes = int32_t(block_bytes),
                          .group_size = weight.group_size};
       Vector* const to = kept[sums == kept[0] ? 1 : 0];
-      const Vector exponents = add_groups<kBits, kPlanes, kGroup, kZeros, kF16, false, kBlocks>(part, strip, sums, start, to);
-      if (hexagon::largest_word(exponents) > most_exponent) {
-        add_groups<kBits, kPlanes, -32, kZeros, kF16, true, 1>(part, strip, sums, start, to);
+      const bool pairs = kPairs && ((reinterpret_cast<uintptr_t>(part.values) ^ 64) | block_bytes) % 128 == 0 && groups % 2 == 0;
+      const Vector exponents = pairs ? add_groups<kBits, kPlanes, kGroup, kZeros, kF16, false, kPairs, kBlocks>(part, strip, sums, start, to)
+                                     : add_groups<kBits, kPlanes, kGroup, kZeros, kF16, false, false, kBlocks>(part, strip, sums, start, to);
+      int32_t largest_scale[1];
+      hexagon::largest_words<1>({exponents}, largest_scale);
+      if (largest_scale[0] > most_exponent) {
+        add_groups<kBits, kPlanes, -32, kZeros, kF16, true, false, 1>(part, strip, sums, start, to);
       }
       sums = to;
     }

@@ -70,7 +70,9 @@ HVL_HVX void add_columns(const uint8_t* const (&of)[kBlocks], const uint8_t* x, 
         sum = kFresh && i == 0 ? Q6_Vw_vrmpy_VubRb(first[b], int32_t(x_high)) : Q6_Vw_vrmpyacc_VwVubRb(sum, first[b], int32_t(x_high));
         sum = Q6_Vw_vrmpyacc_VwVubRb(sum, second[b], int32_t(x_high >> 32));
       }
-      if constexpr (kPlanes == 2) {
+    }
+    if constexpr (kPlanes == 2) {
+      for (int t = 0; t < kTokens; ++t) {
         const int64_t x_low = eights[t * kPlanes + 1];
         for (int b = 0; b < kBlocks; ++b) {
           low[b][t] = Q6_Vuw_vrmpyacc_VuwVubRub(low[b][t], first[b], int32_t(x_low));

@@ -22,6 +22,11 @@ HVL_HVX Vector load_whole(const uint8_t* at) {
   return Q6_V_valign_VVR(vectors[address & 64 ? 1 : 0], vectors[0], int32_t(address & 64));
 }
 
+// Where a group's header of 64 bytes lies, whose values are there.
+constexpr Place header_place(Place values) {
+  return values == Place::kHalf ? Place::kVector : values == Place::kVector ? Place::kHalf : Place::kAnywhere;
+}
+
 // The scales of a row block's group, in words.
 struct Scales {
   Vector mantissas;  // in the even halves; the odd ones are anything
@@ -54,10 +59,16 @@ HVL_HVX Scales scales_at(const uint8_t* at) {
 // Scales of nothing, at any place.
 alignas(128) constexpr uint8_t kNoScales[256] = {};
 
-// The largest word of a vector.
-HVL_HVX int32_t largest_word(Vector v) {
-  for (int32_t bytes = 64; bytes >= 4; bytes /= 2) v = Q6_Vw_vmax_VwVw(v, Q6_V_vror_VR(v, bytes));
-  return Q6_R_vextract_VR(v, 0);
+// The largest word of each vector.
+template <int kCount>
+HVL_HVX void largest_words(const Vector (&of)[kCount], int32_t (&largest)[kCount]) {
+  Vector v[kCount];
+  for (int i = 0; i < kCount; ++i) v[i] = of[i];
+#pragma unroll
+  for (int32_t bytes = 64; bytes >= 4; bytes /= 2) {
+    for (Vector& words : v) words = Q6_Vw_vmax_VwVw(words, Q6_V_vror_VR(words, bytes));
+  }
+  for (int i = 0; i < kCount; ++i) largest[i] = Q6_R_vextract_VR(v[i], 0);
 }
 
 // What the weights' offset and the zero points, 32 of them from `at` on, add up to, in the even halves of words: 0 .. 255.

@@ -54,23 +54,35 @@ __attribute__((noinline)) void fill(Strip<kPlanes, kTokens>& strip, const Quanti
   constexpr int kParts = kPlanes * kTokens;
   const int32_t all = quantized_groups(x.cols, x.group_size), stride = all * x.group_size, columns = groups * x.group_size;
   const uint8_t* rows = x.q + int64_t{token} * kPlanes * stride + first * x.group_size;
-  const auto side_by_side = [&](int32_t c, const auto& load_part) __attribute__((always_inline)) {
-    Vector v[kParts];
-    for (int part = 0; part < kParts; ++part) v[part] = load_part(rows + part * stride + c);
-    interleave(v);
-    for (int part = 0; part < kParts; ++part) store<true>(strip.x + (c * kParts + 128 * part), v[part]);
+  const auto side_by_side = [&]<int kVectors>(int32_t c, const auto& load_part) __attribute__((always_inline)) {
+    Vector v[kVectors][kParts];
+    for (int i = 0; i < kVectors; ++i) {
+      for (int part = 0; part < kParts; ++part) v[i][part] = load_part(rows + part * stride + c + 128 * i);
+    }
+    for (int i = 0; i < kVectors; ++i) {
+      interleave(v[i]);
+      for (int part = 0; part < kParts; ++part) store<true>(strip.x + (c + 128 * i) * kParts + 128 * part, v[i][part]);
+    }
   };
   int32_t c = 0;
-  for (; c + 128 <= columns; c += 128) side_by_side(c, [](const uint8_t* at) __attribute__((always_inline)) { return load(at); });
-  if (c < columns) side_by_side(c, [&](const uint8_t* at) __attribute__((always_inline)) { return load_bytes(at, columns - c); });
+  const auto whole = [&]<bool kAligned>() __attribute__((always_inline)) {
+    const auto load_part = [](const uint8_t* at) __attribute__((always_inline)) { return load<kAligned>(at); };
+    for (; c + 256 <= columns; c += 256) side_by_side.template operator()<2>(c, load_part);
+    for (; c + 128 <= columns; c += 128) side_by_side.template operator()<1>(c, load_part);
+  };
+  (reinterpret_cast<uintptr_t>(rows) | uint32_t(stride)) % sizeof(Vector) == 0 ? whole.template operator()<true>() : whole.template operator()<false>();
+  if (c < columns) side_by_side.template operator()<1>(c, [&](const uint8_t* at) __attribute__((always_inline)) { return load_bytes(at, columns - c); });
   for (int t = 0; t < kTokens; ++t) {
     const int64_t at = int64_t{token + t} * all + first;
     const int32_t *sums = x.sums + 2 * at, *exponents = reinterpret_cast<const int32_t*>(x.scales) + at;
     for (int32_t g = 0; g < groups; g += kLanes) {
-      const int32_t left = groups - g;
-      const Vector pairs = Q6_V_lo_W(Q6_W_vdeal_VVR(load_words(sums + 2 * g + kLanes, 2 * left - kLanes), load_words(sums + 2 * g, 2 * left), -4));
-      store<true>(strip.numbers[t] + g, Q6_Vw_vsub_VwVw(Q6_V_vzero(), Q6_Vw_vasl_VwR(pairs, starts_shift)));
-      store<true>(strip.numbers[kTokens + t] + g, Q6_Vw_vsub_VwVw(Q6_V_vsplat_R(from[t]), load_words(exponents + g, left)));
+      const int32_t bytes = groups - g < kLanes ? 4 * (groups - g) : int32_t(sizeof(Vector));  // behind them is anything
+      constexpr int32_t kHalf = sizeof(Vector) / 2;
+      const Vector lower = load_bytes(sums + 2 * g, bytes <= kHalf ? 2 * bytes : 2 * kHalf);
+      const Vector upper = bytes <= kHalf ? lower : load_bytes(sums + 2 * g + kLanes, 2 * bytes - 2 * kHalf);
+      const Vector every_other = Q6_V_lo_W(Q6_W_vdeal_VVR(upper, lower, -4));
+      store<true>(strip.numbers[t] + g, Q6_Vw_vsub_VwVw(Q6_V_vzero(), Q6_Vw_vasl_VwR(every_other, starts_shift)));
+      store<true>(strip.numbers[kTokens + t] + g, Q6_Vw_vsub_VwVw(Q6_V_vsplat_R(from[t]), load_bytes(exponents + g, bytes)));
     }
   }
 }
