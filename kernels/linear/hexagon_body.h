@@ -217,7 +217,8 @@ void tokens_of(const LinearArgs& args, int32_t begin, int32_t end, int32_t token
   const int32_t most_exponent = 31 - dot_bits(args) + hexagon::kExponentBias<kF16> - 16 - kGuard;  // the least n is -16 - kGuard - exponent
   Strip<kPlanes, kTokens> strip;
   Vector kept[2][kBlockChunk * kTokens];
-  constexpr bool kPairs = kBits == 4 && kGroup > 0 && kF16 && !kZeros;  // headers of 64 bytes; 8 bits have the products to hide what alignment takes
+  // Headers of 64 bytes; four tokens of long groups of 8-bit weights have enough products to hide what alignment takes.
+  constexpr bool kPairs = kGroup > 0 && kF16 && !kZeros && (kBits == 4 || kTokens == 1 || kGroup <= 128);
   int32_t filled = -1;
   for (int32_t chunk = begin; chunk < end; chunk += kBlockChunk) {
     const int32_t blocks = end - chunk < kBlockChunk ? end - chunk : kBlockChunk;
