@@ -105,10 +105,18 @@ __attribute__((noinline)) Vector add_groups(const Part& part, const Strip<kPlane
       if constexpr (!kOneBehind) scale_all.template operator()<hexagon::header_place(kPlace)>();
     };
     if constexpr (kPairs) {
-      for (int32_t left = part.groups; left > 0; left -= 2) {
+      const auto pair = [&]() __attribute__((always_inline)) {
         add.template operator()<Place::kHalf>();
         add.template operator()<Place::kVector>();
+      };
+      int32_t left = part.groups;
+      if constexpr (kGroup <= 64 && kTokens > 1) {  // packets of one turn are not filled from the next
+        for (; left >= 4; left -= 4) {
+          pair();
+          pair();
+        }
       }
+      for (; left > 0; left -= 2) pair();
     } else {
       for (int32_t left = part.groups; left > 0; --left) add.template operator()<Place::kAnywhere>();
     }
