@@ -214,8 +214,7 @@ void largest_exponents(const int32_t* exponents, int32_t groups, int32_t (&large
 template <int kBits, int kPlanes, int kGroup, bool kZeros, bool kF16, int kBlocks, int kTokens>
 void tokens_of(const LinearArgs& args, int32_t begin, int32_t end, int32_t token) {
   const LinearWeight& weight = args.weight;
-  const int32_t all = linear_groups(weight), most_groups = Strip<kPlanes, kTokens>::kColumns / weight.group_size;
-  const int32_t strip_groups = most_groups > 1 ? most_groups & ~1 : 1;  // for add_groups' pairs
+  const int32_t all = linear_groups(weight), strip_groups = Strip<kPlanes, kTokens>::kColumns / weight.group_size & ~1;  // 4 at least; for pairs
   const int32_t group_bytes = int32_t(linear_group_bytes(weight)), header = int32_t(linear_header_bytes(weight));
   const size_t block_bytes = linear_block_bytes(weight);
   const Vector start = Q6_V_vsplat_R(all >> 1);  // every group's sum is rounded down, by half a unit on average
