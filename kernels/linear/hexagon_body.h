@@ -3,7 +3,8 @@
 // What bounds it: two vrmpy a packet (hexagon_dots_body.h), and the four slots of a packet. A vrmpy's vector of 4-bit weights takes a load, a mask, a shift
 // and, where groups of 64-byte headers leave values in the midst of vectors, an alignment. One token takes four row blocks at once, which share
 // its words of x: of groups of 128 that is 256 vrmpy, 224 of the rest, 32 loads of x and some 60 for the scales, 143 packets if none has a slot to
-// spare; it takes 156. Four tokens share their unpacked weights: 128 packets are what vrmpy needs, 141 it takes, and 50 more for every row block.
+// spare; it takes 156. Two tokens take two row blocks. Four share their unpacked weights: 128 packets are what vrmpy needs, 141 it takes, and 50
+// more for every row block.
 // Scales are unpacked, and a group is scaled, between the products of the next group. A sum needs limits only where a scale is so large that
 // its products are shifted to the left beyond 32 bits: where one is found, all is done again with them.
 #pragma once
@@ -224,8 +225,9 @@ void tokens_of(const LinearArgs& args, int32_t begin, int32_t end, int32_t token
   const int32_t most_exponent = 31 - dot_bits(args) + hexagon::kExponentBias<kF16> - 16 - kGuard;  // the least n is -16 - kGuard - exponent
   Strip<kPlanes, kTokens> strip;
   Vector kept[2][kBlockChunk * kTokens];
-  // Headers of 64 bytes; four tokens of long groups of 8-bit weights have enough products to hide what alignment takes.
-  constexpr bool kPairs = kGroup > 0 && kF16 && !kZeros && (kBits == 4 || kTokens == 1 || kGroup <= 128);
+  // Long groups of 8-bit weights have enough products, for four tokens of 16 bits, to hide what alignment takes.
+  constexpr bool kHides = kBits == 8 && kPlanes == 2 && kTokens == 4 && kGroup > 128;
+  constexpr bool kPairs = kGroup > 0 && kF16 && !kZeros && !kHides;  // headers of 64 bytes
   int32_t filled = -1;
   for (int32_t chunk = begin; chunk < end; chunk += kBlockChunk) {
     const int32_t blocks = end - chunk < kBlockChunk ? end - chunk : kBlockChunk;
@@ -259,7 +261,8 @@ void linear_of(const LinearArgs& args, int32_t begin, int32_t end) {
   constexpr int kBlocks = kBits == 4 && kPlanes == 2 ? 1 : 2;  // more is too much for 32 registers
   int32_t token = 0;
   for (; token + 4 <= args.x.rows; token += 4) tokens_of<kBits, kPlanes, kGroup, kZeros, kF16, kBlocks, 4>(args, begin, end, token);
-  for (; token < args.x.rows; ++token) tokens_of<kBits, kPlanes, kGroup, kZeros, kF16, 4, 1>(args, begin, end, token);
+  for (; token + 2 <= args.x.rows; token += 2) tokens_of<kBits, kPlanes, kGroup, kZeros, kF16, 2, 2>(args, begin, end, token);
+  if (token < args.x.rows) tokens_of<kBits, kPlanes, kGroup, kZeros, kF16, 4, 1>(args, begin, end, token);
 }
 
 // Of weights of kBits bits.

@@ -63,7 +63,7 @@ class Linear(NamedTuple):
 def count_linear(server: TestServer) -> dict[str, int]:
     """Packets by case, scaling and unpacking of scales included; scales as the models' are."""
     found: dict[str, int] = {}
-    cases = [(4, 16, 128, tokens, 512, 1536) for tokens in (1, 4, 32)] + [(4, 16, 32, 32, 512, 1536), (4, 8, 128, 32, 512, 1536)]
+    cases = [(4, 16, 128, tokens, 512, 1536) for tokens in (1, 2, 4, 32)] + [(4, 16, 32, 32, 512, 1536), (4, 8, 128, 32, 512, 1536)]
     cases += [(4, 16, 128, tokens, 2048, 2048) for tokens in (1, 4)]  # of Qwen3-1.7B
     cases += [(8, 16, 512, 1, 512, 1536), (8, 16, 512, 32, 512, 1536), (8, 16, 384, 32, 512, 768), (8, 8, 512, 32, 512, 1536)]
     for bits, x_bits, group, tokens, rows, cols in cases:
