@@ -40,6 +40,9 @@ def with_zeros(form: tuple[int, int]) -> bool:
 @example((8, 512), 16, 32, False, 5, 130, 1030, 0.06, True, True, 0, 0)
 @example((8, 128), 8, 16, True, 5, 130, 1030, 0.004, False, True, 7, 0)
 @example((4, 64), 8, 16, False, 70, 33, 100, 0.004, False, True, 7, 0)
+@example((4, 128), 16, 16, False, 7, 200, 4096, 0.004, True, True, 0, 0)  # groups in pairs: four tokens, two and one
+@example((8, 384), 16, 16, False, 7, 70, 2304, 0.004, True, True, 0, 0)
+@example((8, 512), 8, 16, False, 7, 130, 2048, 0.004, False, True, 0, 0)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_equals_fixed(
     server: TestServer, form: tuple[int, int], x_bits: int, scale_bits: int, zero_points: bool, tokens: int, rows: int, cols: int,
@@ -56,7 +59,7 @@ def test_equals_fixed(
     same(server, operands, int(begin), int(end))
 
 
-@pytest.mark.parametrize("tokens", [1, 4])
+@pytest.mark.parametrize("tokens", [1, 2, 4])
 @pytest.mark.parametrize("x_bits", [16, 8])
 @pytest.mark.parametrize("form", FORMS)
 def test_at_the_ends_of_the_range(server: TestServer, form: tuple[int, int], x_bits: int, tokens: int) -> None:
