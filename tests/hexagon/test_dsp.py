@@ -368,6 +368,6 @@ def test_every_message_that_fuzzing_found_is_answered(dsp: Dsp, recorded: list[b
             if found and found[0] % 16 != CANCEL:  # which is not answered
                 statuses[dsp.ask(message(found[0] % 16, found[1:])).status] += 1
     assert statuses.total() > 300
-    assert set(statuses) == {OK, MALFORMED, INVALID}
+    assert {OK, MALFORMED, INVALID} <= set(statuses) <= {OK, MALFORMED, INVALID, MEMORY}
     assert dsp.ask(first(recorded, CACHES)).status == OK
     assert replay(dsp, [one for one in recorded if kind(one) == RUN]) == expected
