@@ -74,11 +74,11 @@ def main() -> int:
         "| --- | ---: |",
         *(f"| {kind} | {count / packets.total():.1%} |" for kind, count in by_kind.most_common()),
     ]
-    print("\n".join(text))
     if options.out:
         command = f"python -m tools.hexagon.compare_questions --count {options.count}"
         head = ["# The demo on the emulated DSP program", "", f"Made by `{command}`. Emulated: packets are not cycles.", ""]
         options.out.write_text("\n".join([*head, *text]) + "\n")
+    print("\n".join(text))
     return 0 if same == options.count else 1
 
 

@@ -91,10 +91,10 @@ def main() -> int:
     )
     lines, same = measure(emulated, reference)
     text = "\n".join([f"Plans for `{SPEC}`, one thread. {lines[0]}", *lines[1:]])
-    print(text)
     if options.out:
         head = "# Full-width layers on the emulated DSP program\n\nMade by `python -m tools.hexagon.full_width`. "
         options.out.write_text(f"{head}Emulated: packets are not cycles.\n\n{text}\n")
+    print(text)
     return 0 if same else 1
 
 
