@@ -3,7 +3,7 @@
 // What bounds it: two vrmpy a packet (hexagon_dots_body.h), and the four slots of a packet. A vrmpy's vector of 4-bit weights takes a load, a mask, a shift
 // and, where groups of 64-byte headers leave values in the midst of vectors, an alignment. One token takes four row blocks at once, which share
 // its words of x: of groups of 128 that is 256 vrmpy, 224 of the rest, 32 loads of x and some 60 for the scales, 143 packets if none has a slot to
-// spare; it takes 156. Two tokens take two row blocks. Four share their unpacked weights: 128 packets are what vrmpy needs, 141 it takes, and 50
+// spare; it takes 156. Two tokens take two row blocks. Four share their unpacked weights: 128 packets are what vrmpy needs, 141 it takes, and 44
 // more for every row block.
 // Scales are unpacked, and a group is scaled, between the products of the next group. A sum needs limits only where a scale is so large that
 // its products are shifted to the left beyond 32 bits: where one is found, all is done again with them.

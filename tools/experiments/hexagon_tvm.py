@@ -137,8 +137,9 @@ def row(name: str, call: object, tvm_folder: Path) -> str:
     with TestServer(tvm_folder) as by_tvm:
         try:
             out, counts = call.run(by_tvm, "hvx")
-        except EmulatorDied:
-            return f"| {name} | {packets:,} | - | reads behind a buffer |"
+        except EmulatorDied as died:
+            fault = "exit code -11" in str(died)  # SIGSEGV
+            return f"| {name} | {packets:,} | - | {'touches what is not its own' if fault else died} |"
     if not np.array_equal(out, expected):
         return f"| {name} | {packets:,} | {counts.packets:,} | wrong |"
     return f"| {name} | {packets:,} | {counts.packets:,} | {counts.packets / packets:.1f}x |"
