@@ -66,6 +66,7 @@ def count_linear(server: TestServer) -> dict[str, int]:
     cases = [(4, 16, 128, tokens, 512, 1536) for tokens in (1, 2, 4, 32)] + [(4, 16, 32, 32, 512, 1536), (4, 8, 128, 32, 512, 1536)]
     cases += [(4, 16, 128, tokens, 2048, 2048) for tokens in (1, 4)]  # of Qwen3-1.7B
     cases += [(8, 16, 512, 1, 512, 1536), (8, 16, 512, 32, 512, 1536), (8, 16, 384, 32, 512, 768), (8, 8, 512, 32, 512, 1536)]
+    cases += [(8, 16, 512, 2, 512, 1024), (8, 8, 512, 32, 512, 1024)]  # groups in pairs
     for bits, x_bits, group, tokens, rows, cols in cases:
         call = random_linear(np.random.default_rng(0), tokens, rows, cols, bits, group, x_bits=x_bits, scale=0.001)
         found[f"linear W{bits}A{x_bits}, {tokens} x {rows} x {cols}, groups of {group}"] = call.run(server, "linear_hvx")[1].packets
